@@ -1,0 +1,1 @@
+//! Tests inside the server, each in a transaction that is rolled back.

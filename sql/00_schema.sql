@@ -1,0 +1,29 @@
+-- The internal schema and the worker's role. First of the install script.
+
+DO $bootstrap$
+BEGIN
+    IF '@extschema@' ~ '^"?pg_' THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'invalid_schema_name',
+            MESSAGE = 'dot_wrapper cannot be installed into a temporary or system schema',
+            HINT = 'Choose an ordinary schema, for example: CREATE EXTENSION dot_wrapper SCHEMA public;';
+    END IF;
+END
+$bootstrap$;
+
+-- No IF NOT EXISTS: a schema that somebody made beforehand belongs to somebody.
+CREATE SCHEMA dot_wrapper;
+REVOKE ALL ON SCHEMA dot_wrapper FROM PUBLIC;
+COMMENT ON SCHEMA dot_wrapper IS
+    'dot_wrapper: ledger, queue and configuration. Read the ledger through the views in the schema of the functions.';
+
+-- Roles belong to the cluster, not to an extension: the role stays after DROP EXTENSION.
+DO $role$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dot_wrapper_worker') THEN
+        CREATE ROLE dot_wrapper_worker LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+        COMMENT ON ROLE dot_wrapper_worker IS
+            'The background worker of dot_wrapper authenticates as this role. It needs no password; reject it in pg_hba.conf.';
+    END IF;
+END
+$role$;

@@ -1,0 +1,205 @@
+-- The ledger, its events and attempts, the queue and the lease grants.
+--
+-- Hot and cold apart: dot_queue and lease_grant hold only what is not finished; dot_run keeps everything. There are no
+-- foreign keys between them: rows of the ledger cannot be deleted, so a key could never be violated, and each would cost
+-- an index probe per row.
+
+CREATE TABLE dot_wrapper.dot_run (
+    run_id uuid PRIMARY KEY,
+    process_run_id uuid NOT NULL,
+    code text NOT NULL,
+    mode text NOT NULL,
+    run_status text NOT NULL,
+    reason text,
+    message text,
+    attempts integer NOT NULL DEFAULT 0,
+    requested_by name NOT NULL,
+    requested_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    started_at timestamptz,
+    finished_at timestamptz,
+    idempotency_key text NOT NULL DEFAULT '',
+    args jsonb NOT NULL DEFAULT '{}',
+    engine text,
+    fingerprint text,
+    request jsonb,
+    gates jsonb NOT NULL,
+    lease_key text,
+    fencing_token bigint,
+    start_by timestamptz,
+    result jsonb,
+    observations jsonb,
+    admitted boolean NOT NULL,
+    requested_by_oid oid NOT NULL,
+    CONSTRAINT run_mode_known CHECK (mode IN ('plan', 'verify', 'apply')),
+    CONSTRAINT run_status_known CHECK (run_status IN
+        ('refused', 'planned', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired', 'in_doubt')),
+    CONSTRAINT run_plan_is_never_sent CHECK ((mode = 'plan' AND run_status IN ('refused', 'planned'))
+        OR (mode <> 'plan' AND run_status <> 'planned')),
+    CONSTRAINT run_finished_iff_terminal CHECK
+        ((finished_at IS NULL) = (run_status IN ('queued', 'running', 'in_doubt'))),
+    CONSTRAINT run_sent_has_attempt CHECK
+        (run_status NOT IN ('running', 'succeeded', 'failed', 'in_doubt') OR attempts >= 1),
+    CONSTRAINT run_started_iff_attempted CHECK ((started_at IS NULL) = (attempts = 0)),
+    CONSTRAINT run_plan_has_no_attempt CHECK (mode <> 'plan' OR attempts = 0),
+    CONSTRAINT run_admitted_holds_key CHECK (admitted = (run_status NOT IN ('refused', 'planned'))),
+    CONSTRAINT run_request_is_kept CHECK
+        (run_status = 'refused' OR (request IS NOT NULL AND fingerprint IS NOT NULL AND engine IS NOT NULL)),
+    CONSTRAINT run_refusal_is_explained CHECK
+        (run_status IN ('planned', 'queued', 'running', 'succeeded') OR (reason IS NOT NULL AND message IS NOT NULL)),
+    CONSTRAINT run_token_with_lease CHECK
+        (fencing_token IS NULL OR lease_key IS NOT NULL),
+    CONSTRAINT run_lease_has_token CHECK (NOT admitted OR (lease_key IS NULL) = (fencing_token IS NULL)),
+    CONSTRAINT run_start_by_iff_admitted CHECK (NOT admitted OR start_by IS NOT NULL),
+    CONSTRAINT run_result_only_after_answer CHECK
+        ((result IS NULL AND observations IS NULL) OR run_status IN ('succeeded', 'failed', 'cancelled')),
+    CONSTRAINT run_times_in_order CHECK (started_at >= requested_at AND finished_at >= requested_at),
+    CONSTRAINT run_args_object CHECK (jsonb_typeof(args) = 'object'),
+    CONSTRAINT run_gates_array CHECK (jsonb_typeof(gates) = 'array'),
+    CONSTRAINT run_attempts_counted CHECK (attempts >= 0),
+    CONSTRAINT run_code_bounded CHECK (length(code) BETWEEN 1 AND 200),
+    CONSTRAINT run_key_bounded CHECK (length(idempotency_key) <= 255)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE dot_wrapper.dot_run IS 'The ledger: one row per run, refused and planned ones included. Rows are never deleted, and final ones never changed.';
+COMMENT ON COLUMN dot_wrapper.dot_run.run_id IS 'UUIDv7; also the Idempotency-Key that the engine sees';
+COMMENT ON COLUMN dot_wrapper.dot_run.process_run_id IS 'The larger undertaking; minted when the caller gave none';
+COMMENT ON COLUMN dot_wrapper.dot_run.reason IS 'Why it stands where it stands, for machines: the reason of the gate or of the attempt';
+COMMENT ON COLUMN dot_wrapper.dot_run.message IS 'The same for people; secrets masked';
+COMMENT ON COLUMN dot_wrapper.dot_run.attempts IS 'Deliveries recorded so far';
+COMMENT ON COLUMN dot_wrapper.dot_run.requested_by IS 'The role that called fn_dot_run';
+COMMENT ON COLUMN dot_wrapper.dot_run.gates IS 'Decisions of the first gates, in order; the second gates'' are in the events';
+COMMENT ON COLUMN dot_wrapper.dot_run.request IS 'The request as rendered, secrets masked; for a plan, that of the apply';
+COMMENT ON COLUMN dot_wrapper.dot_run.fingerprint IS 'SHA-256 over tool version, arguments and request; equal for a plan and its apply';
+COMMENT ON COLUMN dot_wrapper.dot_run.fencing_token IS 'Grows with every lease grant; sent along, so that the far side can refuse a late writer';
+COMMENT ON COLUMN dot_wrapper.dot_run.start_by IS 'Not claimed by then: expired';
+COMMENT ON COLUMN dot_wrapper.dot_run.admitted IS 'True while the run holds its idempotency key';
+
+-- Invariant 5: one admitted run per key.
+CREATE UNIQUE INDEX dot_run_key ON dot_wrapper.dot_run (process_run_id, code, mode, idempotency_key) WHERE admitted;
+-- "What happened in this process run", refusals and plans included.
+CREATE INDEX dot_run_process ON dot_wrapper.dot_run (process_run_id);
+
+CREATE TABLE dot_wrapper.dot_run_attempt (
+    run_id uuid NOT NULL,
+    attempt integer NOT NULL CONSTRAINT attempt_counted CHECK (attempt >= 1),
+    intent_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    deadline timestamptz NOT NULL,
+    worker uuid NOT NULL,
+    fencing_token bigint,
+    PRIMARY KEY (run_id, attempt)
+);
+COMMENT ON TABLE dot_wrapper.dot_run_attempt IS 'Intents: one row per delivery, on disk before the first byte leaves. Append-only; how it ended is in the events.';
+COMMENT ON COLUMN dot_wrapper.dot_run_attempt.worker IS 'Identity of the worker process, new at each start';
+
+CREATE TABLE dot_wrapper.dot_run_event (
+    event_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    run_id uuid NOT NULL,
+    event text NOT NULL,
+    attempt integer,
+    from_status text,
+    to_status text,
+    at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    detail jsonb NOT NULL DEFAULT '{}',
+    CONSTRAINT event_status_known CHECK (
+        coalesce(from_status, 'queued') IN ('queued', 'running', 'in_doubt') AND
+        coalesce(to_status, 'queued') IN
+            ('refused', 'planned', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired', 'in_doubt')),
+    CONSTRAINT event_detail_object CHECK (jsonb_typeof(detail) = 'object')
+);
+COMMENT ON TABLE dot_wrapper.dot_run_event IS 'State changes and remarks, append-only';
+COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, release_failed';
+COMMENT ON COLUMN dot_wrapper.dot_run_event.to_status IS 'The new state; NULL for a remark that changes none';
+CREATE INDEX dot_run_event_run ON dot_wrapper.dot_run_event (run_id);
+
+CREATE TABLE dot_wrapper.dot_queue (
+    run_id uuid PRIMARY KEY,
+    seq bigint GENERATED ALWAYS AS IDENTITY,
+    state text NOT NULL CONSTRAINT queue_state_known CHECK (state IN ('queued', 'running', 'in_doubt')),
+    available_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    permit bytea NOT NULL,
+    worker uuid,
+    CONSTRAINT queue_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL))
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+COMMENT ON TABLE dot_wrapper.dot_queue IS 'Runs that are not finished. A row here is not a permit: one that did not come through fn_dot_run is never executed.';
+COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
+CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at, seq) WHERE state = 'queued';
+
+CREATE SEQUENCE dot_wrapper.fencing_token_seq;
+COMMENT ON SEQUENCE dot_wrapper.fencing_token_seq IS 'Fencing tokens; one sequence for all leases, so that a token never repeats';
+
+CREATE TABLE dot_wrapper.lease_grant (
+    lease_key text PRIMARY KEY,
+    run_id uuid NOT NULL,
+    fencing_token bigint NOT NULL,
+    ttl_s integer NOT NULL CONSTRAINT grant_ttl_bounded CHECK (ttl_s BETWEEN 10 AND 86400),
+    expires_at timestamptz NOT NULL,
+    release_due boolean NOT NULL DEFAULT false
+) WITH (fillfactor = 70);
+COMMENT ON TABLE dot_wrapper.lease_grant IS 'Which run was last granted which lease, and its token. The lease itself is the substrate''s.';
+COMMENT ON COLUMN dot_wrapper.lease_grant.release_due IS 'The run is over and the substrate has not let go yet';
+
+CREATE TABLE dot_wrapper.usage_debt (
+    code text PRIMARY KEY,
+    executions bigint NOT NULL CONSTRAINT debt_positive CHECK (executions > 0),
+    last_executed timestamptz NOT NULL
+);
+COMMENT ON TABLE dot_wrapper.usage_debt IS 'Executions that the catalogue''s counters do not show yet; settled by the worker in a transaction of its own';
+
+CREATE TABLE dot_wrapper.instance (
+    only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT instance_single CHECK (only_row),
+    system_identifier numeric NOT NULL,
+    database_oid oid NOT NULL,
+    permit_key bytea NOT NULL CONSTRAINT instance_key_long CHECK (length(permit_key) >= 32)
+);
+COMMENT ON TABLE dot_wrapper.instance IS 'Which database this is, and the key of its permits. Never dumped: a restored or copied database executes nothing until fn_dot_resume().';
+INSERT INTO dot_wrapper.instance (system_identifier, database_oid, permit_key)
+SELECT s.system_identifier, d.oid,
+       -- Two version 4 UUIDs: 244 bits from the server's strong random source.
+       pg_catalog.decode(replace(pg_catalog.gen_random_uuid()::text || pg_catalog.gen_random_uuid()::text, '-', ''), 'hex')
+FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
+WHERE d.datname = pg_catalog.current_database();
+
+CREATE FUNCTION dot_wrapper.refuse_change() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'object_not_in_prerequisite_state',
+        MESSAGE = format('%s on %s.%s is refused', lower(TG_OP), TG_TABLE_SCHEMA, TG_TABLE_NAME),
+        DETAIL = CASE WHEN TG_TABLE_NAME = 'dot_run' AND TG_OP = 'UPDATE'
+                      THEN 'The run is over, and what is final stays final.'
+                      ELSE 'The ledger only grows.' END,
+        HINT = 'Correct a run by another run.';
+END
+$$;
+REVOKE ALL ON FUNCTION dot_wrapper.refuse_change() FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.refuse_change() IS 'Keeps the ledger append-only, for its owner too';
+
+CREATE TRIGGER dot_run_final BEFORE UPDATE ON dot_wrapper.dot_run
+    FOR EACH ROW WHEN (old.finished_at IS NOT NULL) EXECUTE FUNCTION dot_wrapper.refuse_change();
+CREATE TRIGGER dot_run_kept BEFORE DELETE OR TRUNCATE ON dot_wrapper.dot_run
+    FOR EACH STATEMENT EXECUTE FUNCTION dot_wrapper.refuse_change();
+CREATE TRIGGER dot_run_attempt_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON dot_wrapper.dot_run_attempt
+    FOR EACH STATEMENT EXECUTE FUNCTION dot_wrapper.refuse_change();
+CREATE TRIGGER dot_run_event_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON dot_wrapper.dot_run_event
+    FOR EACH STATEMENT EXECUTE FUNCTION dot_wrapper.refuse_change();
+
+-- The worker connects with nothing but these.
+GRANT USAGE ON SCHEMA dot_wrapper TO dot_wrapper_worker;
+GRANT SELECT ON dot_wrapper.dot_run, dot_wrapper.port, dot_wrapper.instance TO dot_wrapper_worker;
+GRANT UPDATE (run_status, reason, message, attempts, started_at, finished_at, fencing_token, result, observations, admitted)
+    ON dot_wrapper.dot_run TO dot_wrapper_worker;
+GRANT SELECT, INSERT ON dot_wrapper.dot_run_attempt, dot_wrapper.dot_run_event TO dot_wrapper_worker;
+GRANT SELECT, UPDATE, DELETE ON dot_wrapper.dot_queue TO dot_wrapper_worker;
+GRANT SELECT, INSERT, UPDATE, DELETE ON dot_wrapper.lease_grant, dot_wrapper.usage_debt TO dot_wrapper_worker;
+GRANT USAGE ON SEQUENCE dot_wrapper.fencing_token_seq TO dot_wrapper_worker;
+
+-- Dumped: the history and what is not finished. Not dumped: instance, so that a restored queue has no valid permit.
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_run', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_run_attempt', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_run_event', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_run_event_event_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_queue', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_queue_seq_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.fencing_token_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.usage_debt', '');

@@ -1,0 +1,44 @@
+-- The ledger as others may read it: a role sees the runs that it, or a role it is a member of, requested;
+-- members of pg_read_all_data see all. SELECT on a view is for the administrator to grant.
+
+CREATE VIEW @extschema@.dot_run WITH (security_barrier) AS
+SELECT r.run_id, r.process_run_id, r.code, r.mode, r.run_status, r.reason, r.message, r.attempts, r.requested_by,
+       r.requested_at, r.started_at, r.finished_at, r.idempotency_key, r.args, r.engine, r.fingerprint, r.request,
+       r.gates, r.lease_key, r.fencing_token, r.start_by, r.result, r.observations
+FROM dot_wrapper.dot_run r
+WHERE pg_catalog.pg_has_role(r.requested_by_oid, 'USAGE')
+   OR (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'));
+COMMENT ON VIEW @extschema@.dot_run IS 'The ledger: one row per run that the reader may see';
+
+CREATE VIEW @extschema@.dot_run_event WITH (security_barrier) AS
+SELECT e.event_id, e.run_id, e.event, e.attempt, e.from_status, e.to_status, e.at, e.detail
+FROM dot_wrapper.dot_run_event e
+JOIN @extschema@.dot_run r USING (run_id);
+COMMENT ON VIEW @extschema@.dot_run_event IS 'What happened to the runs that the reader may see';
+
+CREATE VIEW @extschema@.dot_run_attempt WITH (security_barrier) AS
+SELECT a.run_id, a.attempt, a.intent_at, a.deadline, a.fencing_token, a.worker,
+       e.at AS ended_at, e.to_status AS ended_in, e.detail ->> 'reason' AS reason, e.detail ->> 'message' AS message,
+       e.detail ->> 'reach' AS reach, (e.detail ->> 'http_status')::integer AS http_status,
+       (e.detail ->> 'elapsed_ms')::bigint AS elapsed_ms, (e.detail ->> 'bytes')::bigint AS bytes
+FROM dot_wrapper.dot_run_attempt a
+JOIN @extschema@.dot_run r USING (run_id)
+LEFT JOIN LATERAL (
+    SELECT v.at, v.to_status, v.detail FROM dot_wrapper.dot_run_event v
+    WHERE v.run_id = a.run_id AND v.attempt = a.attempt AND v.from_status = 'running' AND v.to_status IS NOT NULL
+    ORDER BY v.event_id LIMIT 1
+) e ON true;
+COMMENT ON VIEW @extschema@.dot_run_attempt IS 'Deliveries to the engine and how each ended; ended_at is NULL while a call is out';
+
+CREATE VIEW @extschema@.dot_run_gate WITH (security_barrier) AS
+SELECT r.run_id, 'request'::text AS stage, g.position, g.decision ->> 'gate' AS gate, g.decision ->> 'verdict' AS verdict,
+       g.decision ->> 'reason' AS reason, g.decision ->> 'message' AS message, g.decision -> 'inputs' AS inputs
+FROM @extschema@.dot_run r
+CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(r.gates) WITH ORDINALITY AS g (decision, position)
+UNION ALL
+SELECT e.run_id, 'send', g.position, g.decision ->> 'gate', g.decision ->> 'verdict',
+       g.decision ->> 'reason', g.decision ->> 'message', g.decision -> 'inputs'
+FROM @extschema@.dot_run_event e
+CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(e.detail -> 'gates') WITH ORDINALITY AS g (decision, position)
+WHERE e.detail ? 'gates';
+COMMENT ON VIEW @extschema@.dot_run_gate IS 'Every gate''s decision: stage request (the caller''s transaction) and stage send (the worker, before it sends)';

@@ -1,0 +1,73 @@
+-- The functions that people and tools call. None is granted to PUBLIC; README says what to grant to whom.
+
+CREATE FUNCTION @extschema@.fn_dot_run(
+    code text,
+    mode text DEFAULT 'plan',
+    process_run_id uuid DEFAULT NULL,
+    args jsonb DEFAULT '{}',
+    idempotency_key text DEFAULT NULL)
+RETURNS dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_run_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_run(text, text, uuid, jsonb, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_run(text, text, uuid, jsonb, text) IS
+    'Plans, verifies or applies a catalogued tool: asks the gates, records the decision, and hands the call to the worker at commit. Returns the ledger row; a refusal is a row with run_status refused.';
+
+CREATE FUNCTION @extschema@.fn_dot_run_all(
+    filter jsonb DEFAULT '{}',
+    mode text DEFAULT 'plan',
+    process_run_id uuid DEFAULT NULL,
+    args jsonb DEFAULT '{}')
+RETURNS SETOF dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT ROWS 300
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_run_all_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_run_all(jsonb, text, uuid, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_run_all(jsonb, text, uuid, jsonb) IS
+    'fn_dot_run for every tool whose catalogue columns have the values of the filter, in one process run, in the order of their codes';
+
+CREATE FUNCTION @extschema@.fn_dot_wait(run_id uuid, timeout interval DEFAULT '60 s')
+RETURNS dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_wait_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_wait(uuid, interval) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_wait(uuid, interval) IS
+    'Waits until a committed run is over or in doubt, or the time is up, and returns its row as it then stands';
+
+CREATE FUNCTION @extschema@.fn_dot_doctor()
+RETURNS TABLE (check_name text, verdict text, detail text, advice text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_doctor_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_doctor() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_doctor() IS
+    'What stands between a tool and its execution: one row per check, verdict OK, WARN or BLOCK, and what to do about it';
+
+CREATE FUNCTION @extschema@.fn_dot_bind(port text, function regprocedure)
+RETURNS dot_wrapper.port
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_bind_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_bind(text, regprocedure) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_bind(text, regprocedure) IS
+    'Binds a port to a function whose signature fits, or with NULL unbinds it. For the extension''s owner and superusers.';
+
+CREATE FUNCTION @extschema@.fn_dot_resume(run_ids uuid[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_resume_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_resume(uuid[]) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_resume(uuid[]) IS
+    'Lets a restored or copied database execute, and gives the named queued runs (NULL: all) a permit. For the extension''s owner and superusers. Returns how many runs were given one.';
+
+-- Called once at the end of the install script: tells the launcher at commit that there is an extension here.
+CREATE FUNCTION dot_wrapper.announce() RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'announce_wrapper';
+REVOKE ALL ON FUNCTION dot_wrapper.announce() FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.announce() IS 'Wakes the worker of this database, or the launcher, at commit';
+SELECT dot_wrapper.announce();

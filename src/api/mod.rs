@@ -1,0 +1,124 @@
+//! The SQL surface: one function per SQL function of sql/50_api.sql, which declares them. Arguments in, errors out.
+//!
+//! Does not live here: anything that could be called twice.
+#![allow(clippy::result_large_err)] // pgrx raises a Result's error with its SQLSTATE only if it is an ErrorReport
+
+use std::time::Duration;
+
+use pgrx::iter::{SetOfIterator, TableIterator};
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use pgrx::{JsonB, name, pg_sys};
+
+use crate::domain::call::Raw;
+use crate::domain::error::{DotError, SqlState};
+use crate::error::report;
+use crate::pg::rows::Row;
+use crate::run::request::{Requested, WorkerFacts};
+use crate::run::{bind, doctor, request, resume, wait};
+use crate::worker::{slots, wake};
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_run(
+    code: Option<String>,
+    mode: Option<String>,
+    process_run_id: Option<pgrx::Uuid>,
+    args: Option<JsonB>,
+    idempotency_key: Option<String>,
+) -> Result<Row, ErrorReport> {
+    let raw = Raw { code, mode, process_run_id: process_run_id.map(uuid), args: args.map(|a| a.0), idempotency_key };
+    let requested = request::one(raw, worker_facts()).map_err(report)?;
+    Ok(woken(requested))
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_run_all(
+    filter: Option<JsonB>,
+    mode: Option<String>,
+    process_run_id: Option<pgrx::Uuid>,
+    args: Option<JsonB>,
+) -> Result<SetOfIterator<'static, Row>, ErrorReport> {
+    let raw = Raw { mode, process_run_id: process_run_id.map(uuid), args: args.map(|a| a.0), ..Raw::default() };
+    let all = request::all(filter.map(|f| f.0), raw, worker_facts()).map_err(report)?;
+    Ok(SetOfIterator::new(all.into_iter().map(woken).collect::<Vec<_>>()))
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_wait(run_id: Option<pgrx::Uuid>, timeout: Option<pgrx::datum::Interval>) -> Result<Row, ErrorReport> {
+    let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
+    let timeout = timeout.ok_or_else(|| report(null("timeout")))?;
+    let limit = u64::try_from(timeout.as_micros()).ok().map(Duration::from_micros).filter(|limit| *limit <= wait::MAX);
+    let limit = limit.ok_or_else(|| {
+        report(
+            DotError::new(SqlState::InvalidParameterValue, "timeout is out of range")
+                .hint("It is at least 0 and at most one hour."),
+        )
+    })?;
+    wait::wait(run_id, limit).map_err(report)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the shape that pgrx wants for RETURNS TABLE
+fn fn_dot_doctor() -> Result<
+    TableIterator<
+        'static,
+        (name!(check_name, String), name!(verdict, String), name!(detail, String), name!(advice, Option<String>)),
+    >,
+    ErrorReport,
+> {
+    let facts = slots::facts();
+    let worker = doctor::Background {
+        preloaded: facts.preloaded,
+        launcher_pid: facts.launcher_pid,
+        worker_pid: facts.worker_pid,
+        state: facts.state,
+        last_error: facts.last_error,
+    };
+    let checks = doctor::examine(&worker).map_err(report)?;
+    Ok(TableIterator::new(checks.into_iter().map(|c| (c.name.to_owned(), c.verdict.to_owned(), c.detail, c.advice))))
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_bind(port: Option<String>, function: Option<pg_sys::Oid>) -> Result<Row, ErrorReport> {
+    bind::bind(port, function).map_err(report)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_resume(run_ids: Option<Vec<Option<pgrx::Uuid>>>) -> Result<i64, ErrorReport> {
+    let run_ids = run_ids.map(|ids| ids.into_iter().flatten().map(uuid).collect());
+    let resumed = resume::resume(run_ids).map_err(report)?;
+    wake::request_wake();
+    Ok(resumed)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn announce() {
+    wake::request_wake();
+}
+
+fn woken(requested: Requested) -> Row {
+    if requested.admitted {
+        wake::request_wake();
+    }
+    requested.row
+}
+
+fn worker_facts() -> WorkerFacts {
+    let facts = slots::facts();
+    WorkerFacts { preloaded: facts.preloaded, alive: facts.worker_pid.is_some() }
+}
+
+fn uuid(id: pgrx::Uuid) -> uuid::Uuid {
+    uuid::Uuid::from_bytes(*id.as_bytes())
+}
+
+fn null(name: &str) -> DotError {
+    DotError::new(SqlState::NullValueNotAllowed, format!("{name} must not be null"))
+}

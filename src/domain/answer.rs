@@ -1,0 +1,136 @@
+//! What came back from an engine, and what it means for the run. How it was fetched is the engine's business.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::mode::Mode;
+use super::state::Cause;
+
+/// How far an attempt got. Decides whether silence means "nothing happened" or "nobody knows".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// It is certain that no byte of the request left: refused address, no secret, DNS, connect or TLS failure.
+    NotSent,
+    /// Bytes may have left and no complete answer came.
+    Sent,
+    /// An answer came, whatever it says.
+    Answered,
+}
+
+/// What the engine itself said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `{"status":"succeeded"}`.
+    Succeeded,
+    /// `{"status":"failed"}`.
+    Failed,
+    /// `{"status":"refused"}`, or HTTP 409 or 422.
+    Refused,
+    /// No answer, or one that is not of the contract.
+    None,
+}
+
+/// The end of one attempt. Everything in it is already masked and capped.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// How far the attempt got.
+    pub reach: Reach,
+    /// What the engine said.
+    pub verdict: Verdict,
+    /// Why, for machines: `ok`, `agent_failed`, `http_503`, `timeout`, `bad_content_type`, ...
+    pub reason: String,
+    /// Why, for people: one line, at most 300 characters, secrets masked.
+    pub message: String,
+    /// The HTTP status, where there was one.
+    pub http_status: Option<u16>,
+    /// The agent's `result`.
+    pub result: Option<Value>,
+    /// The agent's `observations`.
+    pub observations: Option<Value>,
+    /// The address that was connected to.
+    pub remote: Option<SocketAddr>,
+    /// Body bytes received, up to the cap.
+    pub bytes: u64,
+    /// From the start of the attempt to its end.
+    pub elapsed: Duration,
+}
+
+impl Answer {
+    /// An attempt that ended without an answer of the contract.
+    pub fn failure(reach: Reach, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Answer {
+            reach,
+            verdict: Verdict::None,
+            reason: reason.into(),
+            message: message.into(),
+            http_status: None,
+            result: None,
+            observations: None,
+            remote: None,
+            bytes: 0,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// What the ledger keeps of it beside the run's own columns: the detail of the event that ends the attempt.
+    pub fn to_detail(&self) -> Value {
+        json!({
+            "reach": match self.reach { Reach::NotSent => "not_sent", Reach::Sent => "sent", Reach::Answered => "answered" },
+            "reason": self.reason,
+            "message": self.message,
+            "http_status": self.http_status,
+            "remote": self.remote.map(|a| a.to_string()),
+            "bytes": self.bytes,
+            "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+}
+
+/// What the end of an attempt does to its run. Pure, total, and the only place that says so.
+///
+/// An apply that was sent and not answered is in doubt (invariant 6), and so is one whose answer has a success status
+/// and a body that is not of the contract: the agent did something, and nobody can read what. A verify may not change
+/// anything, so the same is a plain failure.
+pub fn cause(mode: Mode, answer: &Answer) -> Cause {
+    let unreadable = answer.verdict == Verdict::None && answer.http_status.is_some_and(|s| (200..300).contains(&s));
+    match (answer.reach, answer.verdict) {
+        (Reach::Answered, Verdict::Succeeded) => Cause::Succeeded,
+        (Reach::Answered, _) if !unreadable => Cause::Failed,
+        (Reach::NotSent, _) => Cause::Failed,
+        (Reach::Sent | Reach::Answered, _) if mode.mutates() => Cause::OutcomeUnknown,
+        (Reach::Sent | Reach::Answered, _) => Cause::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invariant_06_never_blind_silence_after_send_is_in_doubt_for_an_apply_only() {
+        let silent = Answer::failure(Reach::Sent, "timeout", "no answer in time");
+        assert_eq!(cause(Mode::Apply, &silent), Cause::OutcomeUnknown);
+        assert_eq!(cause(Mode::Verify, &silent), Cause::Failed);
+        let unsent = Answer::failure(Reach::NotSent, "connect_failed", "refused");
+        assert_eq!(cause(Mode::Apply, &unsent), Cause::Failed);
+    }
+
+    #[test]
+    fn only_an_answer_of_the_contract_is_a_success() {
+        let mut answer = Answer::failure(Reach::Answered, "http_500", "oops");
+        answer.http_status = Some(500);
+        assert_eq!(cause(Mode::Apply, &answer), Cause::Failed);
+        answer.http_status = Some(200);
+        assert_eq!(cause(Mode::Apply, &answer), Cause::OutcomeUnknown, "a success that nobody can read");
+        assert_eq!(cause(Mode::Verify, &answer), Cause::Failed);
+        answer.verdict = Verdict::Refused;
+        assert_eq!(cause(Mode::Apply, &answer), Cause::Failed);
+        answer.verdict = Verdict::Succeeded;
+        assert_eq!(cause(Mode::Apply, &answer), Cause::Succeeded);
+        // A success without an answer is no success.
+        answer.reach = Reach::Sent;
+        assert_eq!(cause(Mode::Apply, &answer), Cause::OutcomeUnknown);
+    }
+}

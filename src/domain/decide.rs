@@ -1,0 +1,268 @@
+//! Each gate's rule, from facts to a decision. The facts are gathered by `run`; the order of asking is there too.
+
+use serde_json::{Value, json};
+
+use super::call::shorten;
+use super::egress::Rules;
+use super::gate::{Decision, Gate};
+use super::mode::Mode;
+use super::policy::Policy;
+use super::render::{Endpoint, Request};
+use super::tool::Tool;
+
+/// Engines that this version can call.
+pub const ENGINES: [&str; 1] = ["agent_api"];
+
+/// What a substrate function answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PortAnswer {
+    /// There is nothing to call.
+    Unbound(String),
+    /// It raised an error.
+    Failed {
+        /// Its SQLSTATE.
+        sqlstate: String,
+        /// Its message.
+        message: String,
+    },
+    /// It returned this; SQL NULL and no row are `Value::Null`, void is `true`.
+    Value(Value),
+}
+
+/// The tool gate: catalogued exactly once, and active.
+pub fn tool(code: &str, found: Result<&[Tool], &str>) -> Decision {
+    let block = |reason, message: String, inputs| Decision::block(Gate::Tool, reason, message, inputs);
+    match found {
+        Err(why) => {
+            block("catalogue_unreadable", format!("the catalogue cannot be read: {why}"), json!({"code": code}))
+        }
+        Ok([]) => {
+            block("uncatalogued", format!("no tool \"{}\" in the catalogue", shorten(code)), json!({"code": code}))
+        }
+        Ok([tool]) if tool.is_active() => Decision::ok(
+            Gate::Tool,
+            format!("{} is active", tool.name),
+            json!({"code": code, "status": tool.status, "version": tool.version}),
+        ),
+        Ok([tool]) => block(
+            "inactive",
+            format!("tool status is \"{}\", not active", shorten(&tool.status)),
+            json!({"code": code, "status": tool.status}),
+        ),
+        Ok(many) => block(
+            "ambiguous",
+            format!("the catalogue has {} rows with this code", many.len()),
+            json!({"code": code, "rows": many.len()}),
+        ),
+    }
+}
+
+/// The mode gate: the tool declares the mode.
+pub fn mode(policy: &Policy, mode: Mode) -> Decision {
+    let inputs = json!({"mode": mode, "offered": policy.modes});
+    if policy.offers(mode) {
+        Decision::ok(Gate::Mode, format!("the tool offers {mode}"), inputs)
+    } else {
+        Decision::block(Gate::Mode, "mode_not_offered", format!("the tool does not declare mode {mode}"), inputs)
+    }
+}
+
+/// The engine gate, first half: an engine that can be called and an endpoint for it.
+///
+/// # Errors
+/// The decision that blocks.
+pub fn endpoint<'a>(tool: &Tool, policy: &Policy, endpoints: &'a [Endpoint]) -> Result<&'a Endpoint, Decision> {
+    let block = |reason, message: String, inputs| Err(Decision::block(Gate::Engine, reason, message, inputs));
+    if !ENGINES.contains(&tool.engine.as_str()) {
+        let message = format!("engine \"{}\" is not supported", shorten(&tool.engine));
+        return block("engine_unsupported", message, json!({"engine": tool.engine, "supported": ENGINES}));
+    }
+    let Some(name) = &policy.endpoint else {
+        let message = format!("no endpoint is set for engine {} or for this tool", tool.engine);
+        return block("endpoint_missing", message, json!({"engine": tool.engine}));
+    };
+    match endpoints.iter().find(|endpoint| endpoint.name == *name) {
+        Some(endpoint) => Ok(endpoint),
+        None => block("endpoint_missing", format!("endpoint \"{name}\" does not exist"), json!({"endpoint": name})),
+    }
+}
+
+/// The engine gate, second half: the request could be formed.
+pub fn engine(tool: &Tool, endpoint: &Endpoint, request: Result<&Request, &str>) -> Decision {
+    match request {
+        Ok(request) => Decision::ok(
+            Gate::Engine,
+            format!("engine {} at endpoint {}", tool.engine, endpoint.name),
+            json!({"engine": tool.engine, "endpoint": endpoint.name, "url": request.url.as_str()}),
+        ),
+        Err(why) => {
+            Decision::block(Gate::Engine, "request_unformed", why.to_owned(), json!({"endpoint": endpoint.name}))
+        }
+    }
+}
+
+/// The egress gate: a rule allows the target.
+pub fn egress(rules: &Rules, request: &Request) -> Decision {
+    let url = request.url.as_str();
+    match rules.check_url(&request.url) {
+        Ok(rule) => Decision::ok(
+            Gate::Egress,
+            format!("egress rule {} allows it", rule.id),
+            json!({"url": url, "rule": rule.id}),
+        ),
+        Err(denied) => {
+            Decision::block(Gate::Egress, denied.reason, denied.message, json!({"url": url, "rules": rules.0.len()}))
+        }
+    }
+}
+
+/// The toggle gate: true, and nothing else, lets through.
+pub fn toggle(answer: &PortAnswer) -> Decision {
+    match answer {
+        PortAnswer::Value(Value::Bool(true)) => {
+            Decision::ok(Gate::Toggle, "the master toggle is on", json!({"value": true}))
+        }
+        PortAnswer::Value(Value::Bool(false)) => {
+            Decision::block(Gate::Toggle, "toggle_off", "the master toggle is off", json!({"value": false}))
+        }
+        PortAnswer::Value(other) => Decision::block(
+            Gate::Toggle,
+            "toggle_invalid",
+            "the master toggle is neither true nor false",
+            json!({"value": other}),
+        ),
+        failed => port_failed(Gate::Toggle, "toggle", failed),
+    }
+}
+
+/// The guard gate: it returned, and what it returned is not a no.
+pub fn guard(answer: &PortAnswer) -> Decision {
+    match answer {
+        PortAnswer::Value(Value::Null) => {
+            Decision::block(Gate::Guard, "guard_null", "the safety guard returned null", json!({"value": null}))
+        }
+        PortAnswer::Value(value) if says_no(value) => {
+            Decision::block(Gate::Guard, "guard_block", "the safety guard does not allow it", json!({"value": value}))
+        }
+        PortAnswer::Value(value) => Decision::ok(Gate::Guard, "the safety guard passes", json!({"value": value})),
+        failed => port_failed(Gate::Guard, "guard", failed),
+    }
+}
+
+/// The lease gate. `key` is `None` for a tool that needs no lease; `Value::Null` or false means that somebody has it.
+pub fn lease(key: Option<&str>, answer: Option<&PortAnswer>) -> Decision {
+    let Some(key) = key else {
+        return Decision::ok(Gate::Lease, "the tool needs no lease", json!({"lease": "none"}));
+    };
+    let inputs = json!({"key": key});
+    match answer {
+        None => {
+            Decision::warn(Gate::Lease, "lease_not_tried", "the lease is taken only when the run is admitted", inputs)
+        }
+        Some(PortAnswer::Value(Value::Null | Value::Bool(false))) => {
+            Decision::block(Gate::Lease, "lease_held", "another run holds the lease", inputs)
+        }
+        Some(PortAnswer::Value(_)) => Decision::ok(Gate::Lease, "the lease is held for this run", inputs),
+        Some(failed) => port_failed(Gate::Lease, "lease", failed),
+    }
+}
+
+/// A verdict word that blocks, wherever a guard puts it.
+fn says_no(value: &Value) -> bool {
+    match value {
+        Value::Bool(yes) => !yes,
+        Value::String(text) => text.trim().to_ascii_uppercase().starts_with("BLOCK"),
+        Value::Array(items) => items.iter().any(says_no),
+        Value::Object(map) => map.get("verdict").is_some_and(says_no),
+        Value::Null | Value::Number(_) => false,
+    }
+}
+
+fn port_failed(gate: Gate, word: &str, answer: &PortAnswer) -> Decision {
+    match answer {
+        PortAnswer::Unbound(why) => {
+            Decision::block(gate, &format!("{word}_unbound"), format!("the {word} port is unbound: {why}"), json!({}))
+        }
+        PortAnswer::Failed { sqlstate, message } => Decision::block(
+            gate,
+            &format!("{word}_error"),
+            format!("the {word} function refused or failed: {}", one_line(message)),
+            json!({"sqlstate": sqlstate}),
+        ),
+        PortAnswer::Value(value) => {
+            Decision::block(gate, &format!("{word}_invalid"), "unexpected value", json!({"value": value}))
+        }
+    }
+}
+
+/// A foreign message on one line of at most 300 characters.
+pub fn one_line(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    clean.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::gate::Verdict;
+
+    fn active() -> Tool {
+        Tool::from_row(json!({"code": "D", "status": "active", "execution_engine": "agent_api"})).unwrap()
+    }
+
+    #[test]
+    fn only_one_active_row_is_a_tool() {
+        let retired = Tool::from_row(json!({"code": "D", "status": "retired"})).unwrap();
+        assert_eq!(tool("D", Ok(&[active()])).verdict, Verdict::Ok);
+        for (found, reason) in [
+            (Ok(&[][..]), "uncatalogued"),
+            (Ok(&[retired][..]), "inactive"),
+            (Ok(&[active(), active()][..]), "ambiguous"),
+            (Err("permission denied"), "catalogue_unreadable"),
+        ] {
+            let decision = tool("D", found);
+            assert_eq!((decision.verdict, decision.reason.as_str()), (Verdict::Block, reason));
+        }
+    }
+
+    #[test]
+    fn invariant_04_fail_closed_every_odd_answer_of_a_port_blocks() {
+        let failed = PortAnswer::Failed { sqlstate: "P0001".into(), message: "no\nsnapshot".into() };
+        let unbound = PortAnswer::Unbound("no such function".into());
+        for answer in [&failed, &unbound, &PortAnswer::Value(json!(null)), &PortAnswer::Value(json!("yes"))] {
+            assert!(toggle(answer).blocks(), "{answer:?}");
+        }
+        for answer in [
+            &failed,
+            &unbound,
+            &PortAnswer::Value(json!(null)),
+            &PortAnswer::Value(json!(false)),
+            &PortAnswer::Value(json!("BLOCK: x")),
+            &PortAnswer::Value(json!([{"verdict": "OK"}, {"verdict": "BLOCK"}])),
+        ] {
+            assert!(guard(answer).blocks(), "{answer:?}");
+        }
+        for answer in [&failed, &unbound, &PortAnswer::Value(json!(null)), &PortAnswer::Value(json!(false))] {
+            assert!(lease(Some("k"), Some(answer)).blocks(), "{answer:?}");
+        }
+        assert!(!guard(&failed).message.contains('\n'));
+    }
+
+    #[test]
+    fn what_the_contract_calls_a_yes_passes() {
+        assert_eq!(toggle(&PortAnswer::Value(json!(true))).verdict, Verdict::Ok);
+        assert_eq!(guard(&PortAnswer::Value(json!(true))).verdict, Verdict::Ok);
+        assert_eq!(guard(&PortAnswer::Value(json!([{"verdict": "WARN"}]))).verdict, Verdict::Ok);
+        assert_eq!(lease(Some("k"), Some(&PortAnswer::Value(json!("2026-01-01")))).verdict, Verdict::Ok);
+        assert_eq!(lease(None, None).verdict, Verdict::Ok);
+        assert_eq!(lease(Some("k"), None).verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn an_engine_without_support_or_endpoint_blocks() {
+        let policy = Policy::resolve(&active(), None, None);
+        assert_eq!(endpoint(&active(), &policy, &[]).unwrap_err().reason, "endpoint_missing");
+        let script = Tool { engine: "script".into(), ..active() };
+        assert_eq!(endpoint(&script, &policy, &[]).unwrap_err().reason, "engine_unsupported");
+    }
+}

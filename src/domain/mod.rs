@@ -1,0 +1,21 @@
+//! The decisions, as pure Rust: what may run, what it would send, what an answer means.
+//!
+//! Lives here: types, rules, tables. Does not live here: SQL, sockets, clocks, settings, or any name of pgrx.
+//! Everything in this module is tested without a server.
+
+pub mod address;
+pub mod answer;
+pub mod call;
+pub mod canonical;
+pub mod decide;
+pub mod egress;
+pub mod error;
+pub mod gate;
+pub mod lease;
+pub mod mode;
+pub mod permit;
+pub mod policy;
+pub mod render;
+pub mod secret;
+pub mod state;
+pub mod tool;

@@ -1,0 +1,132 @@
+//! How a tool may be run: which modes, where, with which bounds. Rows of `dot_wrapper.policy` for the engine and for
+//! the tool are laid over the defaults here; the more special one wins, field by field.
+
+use serde::Deserialize;
+
+use super::mode::Mode;
+use super::tool::Tool;
+
+/// One row of `dot_wrapper.policy`; NULL means "as the next more general one says".
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Layer {
+    /// The endpoint's name.
+    pub endpoint: Option<String>,
+    /// The modes that are offered besides plan.
+    pub modes: Option<Vec<Mode>>,
+    /// The engine promises that a second delivery with the same key has no second effect.
+    pub idempotent: Option<bool>,
+    /// The lease's key: a template, or `none`.
+    pub lease: Option<String>,
+    /// Seconds.
+    pub lease_ttl_s: Option<i64>,
+    /// Milliseconds for DNS, TCP and TLS.
+    pub connect_timeout_ms: Option<i64>,
+    /// Milliseconds of silence while an answer is received.
+    pub idle_timeout_ms: Option<i64>,
+    /// Milliseconds for a whole delivery.
+    pub total_timeout_ms: Option<i64>,
+    /// Bytes.
+    pub max_response_bytes: Option<i64>,
+    /// Seconds that a run may wait in the queue.
+    pub start_by_s: Option<i64>,
+}
+
+/// The policy in force for one tool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The endpoint's name, when one is set.
+    pub endpoint: Option<String>,
+    /// The modes that are offered; plan is always one.
+    pub modes: Vec<Mode>,
+    /// See [`Layer::idempotent`]. Default: false, so that nothing is repeated unasked.
+    pub idempotent: bool,
+    /// See [`Layer::lease`]. Default: `tool:{code}`, one live apply per tool.
+    pub lease: String,
+    /// Seconds, 10 to 86,400. Default 300: long enough that a stalled renewal is noticed before the lease is lost,
+    /// short enough that a dead holder does not block for long.
+    pub lease_ttl_s: i64,
+    /// Milliseconds, 100 to 60,000. Default 5,000.
+    pub connect_timeout_ms: i64,
+    /// Milliseconds, 100 to 3,600,000. Default 30,000.
+    pub idle_timeout_ms: i64,
+    /// Milliseconds, 100 to 3,600,000. Default 60,000.
+    pub total_timeout_ms: i64,
+    /// Bytes, 1,024 to 67,108,864. Default 1 MiB.
+    pub max_response_bytes: i64,
+    /// Seconds, 1 to 2,592,000. Default 86,400: work that waited a day acts on a world that has moved on.
+    pub start_by_s: i64,
+}
+
+impl Policy {
+    /// Lays the engine's layer and the tool's layer over the defaults.
+    ///
+    /// Modes: the tool's layer, else what the catalogue row declares, else the engine's layer, else apply alone.
+    /// `verify` is never assumed, because an engine that ignores the mode would execute.
+    pub fn resolve(tool: &Tool, engine: Option<&Layer>, own: Option<&Layer>) -> Policy {
+        let empty = Layer::default();
+        let (engine, own) = (engine.unwrap_or(&empty), own.unwrap_or(&empty));
+        macro_rules! pick {
+            ($field:ident, $default:expr, $min:expr, $max:expr) => {
+                own.$field.or(engine.$field).unwrap_or($default).clamp($min, $max)
+            };
+        }
+        let declared = own.modes.clone().or_else(|| tool.declared_modes.clone()).or_else(|| engine.modes.clone());
+        let mut modes = declared.unwrap_or_else(|| vec![Mode::Apply]);
+        modes.push(Mode::Plan);
+        modes.sort_unstable();
+        modes.dedup();
+        Policy {
+            endpoint: own.endpoint.clone().or_else(|| engine.endpoint.clone()),
+            modes,
+            idempotent: own.idempotent.or(engine.idempotent).unwrap_or(false),
+            lease: own.lease.clone().or_else(|| engine.lease.clone()).unwrap_or_else(|| "tool:{code}".into()),
+            lease_ttl_s: pick!(lease_ttl_s, 300, 10, 86_400),
+            connect_timeout_ms: pick!(connect_timeout_ms, 5_000, 100, 60_000),
+            idle_timeout_ms: pick!(idle_timeout_ms, 30_000, 100, 3_600_000),
+            total_timeout_ms: pick!(total_timeout_ms, 60_000, 100, 3_600_000),
+            max_response_bytes: pick!(max_response_bytes, 1 << 20, 1_024, 64 << 20),
+            start_by_s: pick!(start_by_s, 86_400, 1, 2_592_000),
+        }
+    }
+
+    /// True when the tool offers the mode.
+    pub fn offers(&self, mode: Mode) -> bool {
+        self.modes.contains(&mode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn tool(modes: serde_json::Value) -> Tool {
+        Tool::from_row(json!({"code": "D", "status": "active", "modes": modes})).unwrap()
+    }
+
+    #[test]
+    fn the_more_special_layer_wins_field_by_field() {
+        let engine = Layer { endpoint: Some("a".into()), lease_ttl_s: Some(60), ..Layer::default() };
+        let own = Layer { endpoint: Some("b".into()), ..Layer::default() };
+        let policy = Policy::resolve(&tool(json!(null)), Some(&engine), Some(&own));
+        assert_eq!((policy.endpoint.as_deref(), policy.lease_ttl_s), (Some("b"), 60));
+        assert_eq!(policy.lease, "tool:{code}");
+    }
+
+    #[test]
+    fn verify_is_never_assumed() {
+        let plain = Policy::resolve(&tool(json!(null)), None, None);
+        assert_eq!(plain.modes, [Mode::Plan, Mode::Apply]);
+        assert!(!plain.offers(Mode::Verify));
+        let engine = Layer { modes: Some(vec![Mode::Verify]), ..Layer::default() };
+        assert!(Policy::resolve(&tool(json!(null)), Some(&engine), None).offers(Mode::Verify));
+        assert!(!Policy::resolve(&tool(json!(["apply"])), Some(&engine), None).offers(Mode::Verify));
+    }
+
+    #[test]
+    fn bounds_hold_whatever_a_row_says() {
+        let wild = Layer { lease_ttl_s: Some(-5), total_timeout_ms: Some(i64::MAX), ..Layer::default() };
+        let policy = Policy::resolve(&tool(json!(null)), None, Some(&wild));
+        assert_eq!((policy.lease_ttl_s, policy.total_timeout_ms), (10, 3_600_000));
+    }
+}

@@ -1,0 +1,65 @@
+//! One delivery to an HTTP agent, from reading the secret to the end of the work. `docs/agent_api.md` is the contract.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Method;
+use tokio::time::Instant;
+
+use super::body::after;
+use super::exchange::{Delivery, Shared};
+use super::reply::Meaning;
+use super::thread::Reports;
+use super::{Call, Outcome, Report, mask, poll};
+use crate::domain::answer::Reach;
+
+/// The longest message, in characters.
+const MESSAGE: usize = 300;
+
+/// Makes the delivery. Always ends, at `limits.total` at the latest.
+pub(super) async fn deliver(call: Call, shared: Arc<Shared>, reports: &Reports) -> Outcome {
+    let started = Instant::now();
+    let deadline = after(started, call.limits.total);
+    let resume = call.resume.clone();
+    let mut outcome = match Delivery::open(call, shared, deadline).await {
+        Err(failure) => failure.into(),
+        Ok(delivery) => {
+            let mut outcome = match &resume {
+                Some(url) => poll::follow(&delivery, url, Duration::ZERO).await,
+                None => post(&delivery, reports).await,
+            };
+            outcome.answer.message = mask::line(&outcome.answer.message, delivery.secret.as_ref(), MESSAGE);
+            outcome
+        }
+    };
+    if resume.is_some() && outcome.answer.reach == Reach::NotSent {
+        // It was sent and accepted before the restart; what keeps us from asking now does not undo that.
+        outcome.answer.reach = Reach::Sent;
+    }
+    outcome.answer.elapsed = started.elapsed();
+    outcome
+}
+
+async fn post(delivery: &Delivery, reports: &Reports) -> Outcome {
+    let response = match delivery.send(Method::POST, &delivery.call.request.url, delivery.deadline).await {
+        Ok(response) => response,
+        Err(failure) => return failure.into(),
+    };
+    let (status, remote) = (response.status().as_u16(), response.remote_addr());
+    let (location, retry_after) = match delivery.read(response).await {
+        Meaning::Final(outcome) => return outcome,
+        Meaning::Running { location, retry_after } => (location, retry_after),
+    };
+    let mut outcome = match poll::locate(delivery, location) {
+        Err(failure) => failure.into(),
+        Ok(status_url) => {
+            let (run_id, attempt) = (delivery.call.run_id, delivery.call.attempt);
+            reports.send(Report::Accepted { run_id, attempt, status_url: status_url.clone() });
+            poll::follow(delivery, &status_url, poll::pause(retry_after)).await
+        }
+    };
+    // Where the last question got no answer, the first answer is the last that is known.
+    outcome.answer.http_status = outcome.answer.http_status.or(Some(status));
+    outcome.answer.remote = outcome.answer.remote.or(remote);
+    outcome
+}

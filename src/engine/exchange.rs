@@ -1,0 +1,137 @@
+//! One HTTP exchange of a delivery: the egress rule, the client, the headers, the secret, and the answer's head.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout_at};
+use url::Url;
+
+use super::client::Clients;
+use super::failure::{self, Failure};
+use super::reply::{self, Meaning};
+use super::secrets::Secrets;
+use super::{Call, body, reason};
+use crate::domain::render::Auth;
+use crate::domain::secret::Secret;
+
+/// What all deliveries share under one configuration.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) clients: Clients,
+    pub(super) secrets: Secrets,
+}
+
+/// One delivery under way.
+pub(super) struct Delivery {
+    pub(super) call: Call,
+    pub(super) deadline: Instant,
+    pub(super) secret: Option<Secret>,
+    auth: Option<(HeaderName, HeaderValue)>,
+    shared: Arc<Shared>,
+}
+
+impl Delivery {
+    /// Reads the secret. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// The end of the attempt when there is no usable secret.
+    pub(super) async fn open(call: Call, shared: Arc<Shared>, deadline: Instant) -> Result<Self, Failure> {
+        let mut delivery = Delivery { call, deadline, secret: None, auth: None, shared };
+        if let Some(auth) = delivery.call.request.auth.clone() {
+            let (shared, name) = (Arc::clone(&delivery.shared), auth.secret.clone());
+            let secret = unsent(reason::SECRET_MISSING, deadline, move || shared.secrets.value(&name)).await?;
+            delivery.auth = Some(header(&auth, &secret)?);
+            delivery.secret = Some(secret);
+        }
+        Ok(delivery)
+    }
+
+    /// Sends the request, or asks at a status URL, and waits for the answer's head.
+    ///
+    /// # Errors
+    /// The end of the exchange without a head.
+    pub(super) async fn send(&self, method: Method, url: &Url, until: Instant) -> Result<Response, Failure> {
+        let until = until.min(self.deadline);
+        let rule = self.call.egress.check_url(url);
+        let rule = rule.map_err(|denied| Failure::unsent(denied.reason, denied.message))?.clone();
+        let (shared, connect) = (Arc::clone(&self.shared), self.connect());
+        let client = match shared.clients.kept(&rule, connect) {
+            Some(client) => client,
+            None => unsent(reason::TLS_UNUSABLE, until, move || shared.clients.build(rule, connect)).await?,
+        };
+        let mut request = client.request(method.clone(), url.clone()).headers(self.headers(&method)?);
+        if method == Method::POST {
+            request = request.body(self.call.request.body.to_string());
+        }
+        match timeout_at(until, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(failure::without_head(&error, url)),
+            Err(_) => {
+                let message = format!("{} did not answer in time", failure::authority(url));
+                Err(Failure::unknown(reason::TIMEOUT, message))
+            }
+        }
+    }
+
+    /// Reads the rest of an answer whose head came.
+    pub(super) async fn read(&self, response: Response) -> Meaning {
+        let limits = &self.call.limits;
+        let bounds = body::Bounds { max: limits.max_response_bytes, idle: limits.idle, until: self.deadline };
+        reply::read(response, bounds, self.secret.as_ref()).await
+    }
+
+    /// Shorter than the whole, so that the connect timeout fires first and the attempt counts as not sent.
+    fn connect(&self) -> Duration {
+        self.call.limits.connect.min(self.call.limits.total / 10 * 9)
+    }
+
+    /// The rendered headers; a question carries no body and no key, so it leaves out what describes them.
+    fn headers(&self, method: &Method) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.call.request.headers {
+            if method == Method::GET && matches!(*name, "content-type" | "idempotency-key") {
+                continue;
+            }
+            let pair = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
+            let unusable = || Failure::unsent(reason::REQUEST_UNUSABLE, format!("bad header {name}"));
+            let (name, value) = pair.ok_or_else(unusable)?;
+            headers.insert(name, value);
+        }
+        if let Some((name, value)) = self.auth.clone() {
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+}
+
+/// The header that carries the secret, marked so that no library prints it.
+fn header(auth: &Auth, secret: &Secret) -> Result<(HeaderName, HeaderValue), Failure> {
+    let name = HeaderName::from_bytes(auth.header.as_bytes()).unwrap_or(AUTHORIZATION);
+    let text = format!("{} {}", auth.scheme, secret.reveal());
+    let unusable = || {
+        let message = format!("secret \"{}\" holds characters that a header cannot carry", auth.secret);
+        Failure::unsent(reason::SECRET_UNUSABLE, message)
+    };
+    let mut value = HeaderValue::from_bytes(text.trim_start().as_bytes()).map_err(|_| unusable())?;
+    value.set_sensitive(true);
+    Ok((name, value))
+}
+
+/// Runs what may block on the file system beside the thread that drives the connections; a failure means that nothing
+/// was sent.
+async fn unsent<T, F>(reason: &'static str, until: Instant, work: F) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, String> + Send + 'static,
+{
+    let message = match timeout_at(until, spawn_blocking(work)).await {
+        Ok(Ok(Ok(value))) => return Ok(value),
+        Ok(Ok(Err(message))) => message,
+        Ok(Err(_)) => "reading it failed unexpectedly".into(),
+        Err(_) => "reading it took too long".into(),
+    };
+    Err(Failure::unsent(reason, message))
+}

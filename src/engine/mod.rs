@@ -1,0 +1,116 @@
+//! The engines: how a tool is invoked. Plain values in, plain values out, on threads of their own.
+//!
+//! Lives here: tokio, reqwest, the network. Does not live here: PostgreSQL in any form, or decisions about a run.
+//!
+//! `thread` is the handle that the worker holds; `agent_api` makes one delivery; `poll` follows a 202; `exchange` is one
+//! HTTP request; `reply` and `body` read the answer; `failure` names what went wrong; `client`, `tls` and `resolve` make
+//! connections; `secrets` and `mask` keep secrets where they belong.
+
+mod agent_api;
+mod body;
+mod client;
+mod exchange;
+mod failure;
+mod mask;
+mod poll;
+pub mod reason;
+mod reply;
+mod resolve;
+mod secrets;
+mod thread;
+mod tls;
+mod waker;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::answer::Answer;
+use crate::domain::egress::Rules;
+use crate::domain::render::Request;
+
+pub use thread::{Engine, ThreadBody};
+pub use waker::{Waker, Wakeup};
+
+/// What an engine needs to know beside its calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The directory that holds one file per secret; without it, secrets come from the environment alone.
+    pub secrets_dir: Option<PathBuf>,
+    /// A PEM file of root certificates that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Bounds of one delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// DNS, TCP and TLS together. Cut to nine tenths of `total`, so that a hanging connect is told from a hanging agent.
+    pub connect: Duration,
+    /// The longest silence while an answer's body is being received, and while a status URL is being asked.
+    /// How long the agent may think before it answers the first request is `total`'s business alone.
+    pub idle: Duration,
+    /// The whole delivery, polling included, from its start.
+    pub total: Duration,
+    /// The largest answer, in bytes.
+    pub max_response_bytes: u64,
+}
+
+/// One delivery to make.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The run.
+    pub run_id: Uuid,
+    /// The attempt, from 1.
+    pub attempt: i32,
+    /// What to send.
+    pub request: Request,
+    /// Its bounds.
+    pub limits: Limits,
+    /// The egress rules, as they were when the intent was recorded.
+    pub egress: Arc<Rules>,
+    /// Set when the request was answered 202 before a restart: do not send again, ask here.
+    pub resume: Option<url::Url>,
+}
+
+/// What an engine tells the worker.
+#[derive(Clone, Debug)]
+pub enum Report {
+    /// 202: the agent took it and will be asked at this URL.
+    Accepted {
+        /// The run.
+        run_id: Uuid,
+        /// The attempt.
+        attempt: i32,
+        /// Where to ask.
+        status_url: url::Url,
+    },
+    /// The delivery is over.
+    Ended {
+        /// The run.
+        run_id: Uuid,
+        /// The attempt.
+        attempt: i32,
+        /// What came of it.
+        answer: Answer,
+        /// How long the agent asked to be left alone (`Retry-After`), at most a day; what to make of it is the worker's.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// How one delivery ended, before it becomes a report.
+#[derive(Clone, Debug)]
+struct Outcome {
+    answer: Answer,
+    retry_after: Option<Duration>,
+}
+
+impl From<Answer> for Outcome {
+    fn from(answer: Answer) -> Self {
+        Outcome { answer, retry_after: None }
+    }
+}

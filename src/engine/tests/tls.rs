@@ -1,0 +1,139 @@
+//! Certificates: one that is right is accepted, any other is refused before a byte of the request leaves.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
+
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::network::in_child;
+use super::server::{Server, json};
+use super::{Call, Config, Rig, TempDir, assert_end, call, call_at, rule};
+use crate::domain::answer::{Reach, Verdict};
+
+const OK: &str = r#"{"status":"succeeded"}"#;
+
+macro_rules! pem {
+    ($name:literal) => {
+        include_bytes!(concat!("pki/", $name)) as &[u8]
+    };
+}
+
+/// A TLS server with one certificate; remembers what it could decrypt.
+fn serve(certificate: &[u8]) -> (Server, Arc<Mutex<Vec<u8>>>) {
+    let chain = vec![CertificateDer::from_pem_slice(certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(pem!("leaf.key")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let (config, plain) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
+    let heard = Arc::clone(&plain);
+    let server = Server::connections_to(move |stream: &mut TcpStream| {
+        let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut stream = StreamOwned::new(connection, stream);
+        let mut buffer = [0; 4096];
+        if let Ok(n) = stream.read(&mut buffer) {
+            heard.lock().unwrap().extend_from_slice(&buffer[..n]);
+            let _ = stream.write_all(json("200 OK", "", OK).as_bytes());
+            stream.conn.send_close_notify();
+            let _ = stream.flush();
+        }
+    });
+    (server, plain)
+}
+
+fn over_tls(host: &str, port: u16) -> Call {
+    call_at(&format!("https://{host}:{port}"), None, vec![rule("https", host, port, "/", &["127.0.0.0/8"])])
+}
+
+fn ca_file() -> TempDir {
+    TempDir::holding("ca.pem", pem!("ca.pem"))
+}
+
+fn trusting(dir: &TempDir) -> Config {
+    Config { secrets_dir: None, ca_file: Some(dir.0.join("ca.pem")) }
+}
+
+#[test]
+fn a_root_in_the_ca_file_is_trusted() {
+    let (server, heard) = serve(pem!("good.pem"));
+    for host in ["localhost", "127.0.0.1"] {
+        let dir = ca_file();
+        let answer = Rig::with(trusting(&dir)).run(over_tls(host, server.port));
+        assert_end(&answer, Reach::Answered, Verdict::Succeeded, "ok");
+    }
+    assert!(heard.lock().unwrap().starts_with(b"POST /v1/dots/DOT-KG-017/runs"));
+}
+
+#[test]
+fn a_certificate_that_is_not_right_is_refused_unheard() {
+    for (certificate, why) in [
+        (pem!("self_signed.pem"), "UnknownIssuer"),
+        (pem!("wrong_host.pem"), "not valid for name"),
+        (pem!("wrong_purpose.pem"), "extended key usage"),
+        (pem!("expired.pem"), "expired"),
+    ] {
+        let (server, heard) = serve(certificate);
+        let dir = ca_file();
+        let answer = Rig::with(trusting(&dir)).run(over_tls("localhost", server.port));
+        assert_end(&answer, Reach::NotSent, Verdict::None, "tls_failed");
+        assert!(answer.message.contains(why), "{}", answer.message);
+        assert!(heard.lock().unwrap().is_empty(), "{why}");
+    }
+}
+
+#[test]
+fn an_unknown_root_is_refused_and_reconfiguring_adds_it() {
+    let (server, _) = serve(pem!("good.pem"));
+    let rig = Rig::new();
+    let answer = rig.run(over_tls("localhost", server.port));
+    assert_eq!(answer.reach, Reach::NotSent);
+    assert!(["tls_failed", "tls_unusable"].contains(&answer.reason.as_str()), "{answer:?}");
+    let dir = ca_file();
+    rig.engine.reconfigure(trusting(&dir));
+    assert_end(&rig.run(over_tls("localhost", server.port)), Reach::Answered, Verdict::Succeeded, "ok");
+}
+
+#[test]
+fn a_bad_ca_file_stops_https_and_not_http() {
+    let (server, heard) = serve(pem!("good.pem"));
+    let plain = Server::saying(json("200 OK", "", OK));
+    for dir in [TempDir::new(), TempDir::holding("ca.pem", b"no certificate")] {
+        let rig = Rig::with(trusting(&dir));
+        let answer = rig.run(over_tls("localhost", server.port));
+        assert_end(&answer, Reach::NotSent, Verdict::None, "tls_unusable");
+        assert_end(&rig.run(call(plain.port)), Reach::Answered, Verdict::Succeeded, "ok");
+    }
+    assert!(heard.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_system_without_roots_can_still_speak_http() {
+    let nowhere = [("SSL_CERT_FILE", "/nonexistent"), ("SSL_CERT_DIR", "/nonexistent"), ("DOT_TEST_NO_ROOTS", "1")];
+    in_child("tls::child_without_roots", &nowhere);
+}
+
+#[test]
+fn child_without_roots() {
+    if std::env::var_os("DOT_TEST_NO_ROOTS").is_none() {
+        return;
+    }
+    let (server, _) = serve(pem!("good.pem"));
+    let plain = Server::saying(json("200 OK", "", OK));
+    let rig = Rig::new();
+    let answer = rig.run(over_tls("localhost", server.port));
+    assert_end(&answer, Reach::NotSent, Verdict::None, "tls_unusable");
+    assert_end(&rig.run(call(plain.port)), Reach::Answered, Verdict::Succeeded, "ok");
+    assert_end(
+        &Rig::with(trusting(&ca_file())).run(over_tls("localhost", server.port)),
+        Reach::Answered,
+        Verdict::Succeeded,
+        "ok",
+    );
+}

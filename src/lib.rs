@@ -1,0 +1,49 @@
+//! dot_wrapper: governed execution of catalogued operations tools inside PostgreSQL.
+//!
+//! ```text
+//! api     the SQL functions              worker  the background side
+//! run     use cases, one transaction     engine  HTTP; knows nothing of PostgreSQL
+//! domain  decisions; pure                store   the only SQL
+//! guc     settings                       pg      everything unsafe
+//! error   errors as PostgreSQL's
+//! ```
+//!
+//! `api → run → {domain, store, pg}` · `worker → {run, domain, store, engine, pg}` · `store → {domain, pg}` ·
+//! `engine → domain`. `api` also asks `worker` for two plain things: a wake at commit, and the facts for the doctor.
+#![deny(unsafe_code)]
+
+pub mod api;
+pub mod domain;
+pub mod engine;
+pub mod error;
+pub mod guc;
+#[allow(unsafe_code)]
+pub mod pg;
+pub mod run;
+pub mod store;
+pub mod worker;
+
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pg_test/in_db/mod.rs"]
+pub mod in_db;
+
+#[cfg(any(test, feature = "pg_test"))]
+#[path = "../pg_test/mod.rs"]
+pub mod pg_test;
+
+pgrx::pg_module_magic!();
+
+pgrx::extension_sql_file!("../sql/00_schema.sql", name = "schema", bootstrap);
+pgrx::extension_sql_file!("../sql/10_substrate.sql", name = "substrate", requires = ["schema"]);
+pgrx::extension_sql_file!("../sql/20_ledger.sql", name = "ledger", requires = ["substrate"]);
+pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["ledger"]);
+pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["config"]);
+pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
+
+/// Called when the library is loaded, by the postmaster or by a session.
+#[allow(non_snake_case)]
+#[pgrx::pg_guard]
+pub extern "C-unwind" fn _PG_init() {
+    guc::init();
+    worker::preload();
+}

@@ -1,0 +1,52 @@
+//! Heavyweight locks of our own that no SQL function can reach.
+//!
+//! Lives here: the two lock tags and taking them. Does not live here: row locks, and the meaning of a key.
+//!
+//! They share the advisory lock space of the database, but carry a `field4` that pg_advisory_lock() cannot produce (it
+//! uses 1 and 2): an ordinary role can neither block the worker nor guess its way into an idempotency key.
+//! In pg_locks they show as locktype advisory with that number as objsubid.
+
+use pgrx::pg_sys;
+
+const FIELD4_WORKER: u16 = 0x0D07;
+const FIELD4_KEY: u16 = 0x0D08;
+
+/// What a session lock stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SessionLock {
+    /// Being the one worker of this database.
+    Worker = 1,
+}
+
+/// Takes the lock for the life of this process, if nobody in this database has it. Not to be called twice.
+pub fn try_session_lock(kind: SessionLock) -> bool {
+    acquire(tag(kind as u32, 0, FIELD4_WORKER), true, true)
+}
+
+/// Waits for the lock on `hash` in this database and keeps it until the transaction ends.
+///
+/// Honours lock_timeout (55P03), cancel (57014) and deadlock detection (40P01): each is raised as an error.
+pub fn xact_lock(hash: i64) {
+    let bits = hash.cast_unsigned();
+    acquire(tag((bits >> 32) as u32, bits as u32, FIELD4_KEY), false, false);
+}
+
+fn tag(field2: u32, field3: u32, field4: u16) -> pg_sys::LOCKTAG {
+    pg_sys::LOCKTAG {
+        // SAFETY: a process-global that is set once, when the process connects.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: field2,
+        locktag_field3: field3,
+        locktag_field4: field4,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+fn acquire(tag: pg_sys::LOCKTAG, for_session: bool, dont_wait: bool) -> bool {
+    // SAFETY: the tag is fully initialised and copied by the callee; a resource owner exists where a transaction lock
+    // is asked for, since SQL called us, and a session lock needs none.
+    let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock.cast_signed(), for_session, dont_wait) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}

@@ -1,0 +1,23 @@
+//! Everything unsafe: thin wrappers over PostgreSQL's C interface, one file per concern.
+//!
+//! Lives here: calls into `pg_sys`, callbacks that PostgreSQL makes into us, shared memory. Does not live here: any
+//! decision about tools, runs or databases; those are made above, on the plain values that come out of here.
+
+pub mod bgworker;
+pub mod caught;
+pub mod databases;
+pub mod entry;
+pub mod latch;
+pub mod lock;
+mod memory;
+pub mod process;
+pub mod role;
+pub mod session;
+pub mod shmem;
+pub mod signals;
+pub mod utility;
+pub mod xact;
+
+pub mod rows;
+pub mod settings;
+pub mod user;

@@ -1,0 +1,118 @@
+//! The gates in their order, for the first and the second asking alike. Rules are in `domain::decide`.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::session::Session;
+use crate::domain::decide;
+use crate::domain::gate::Decision;
+use crate::domain::mode::Mode;
+use crate::domain::policy::Policy;
+use crate::domain::render::{self, Facts, Request};
+use crate::domain::tool::Tool;
+
+/// What is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// Tool code.
+    pub code: &'a str,
+    /// Mode.
+    pub mode: Mode,
+    /// Arguments.
+    pub args: &'a Value,
+    /// The run.
+    pub run_id: Uuid,
+    /// The process run.
+    pub process_run_id: Uuid,
+}
+
+/// What the gates found out.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Their decisions, in order.
+    pub decisions: Vec<Decision>,
+    /// The tool, when it is catalogued once.
+    pub tool: Option<Tool>,
+    /// Its policy.
+    pub policy: Option<Policy>,
+    /// The request, when it can be formed.
+    pub request: Option<Request>,
+    /// Its fingerprint.
+    pub fingerprint: Option<String>,
+}
+
+impl Findings {
+    /// Adds a decision; true when it blocks.
+    fn note(&mut self, decision: Decision) -> bool {
+        let blocks = decision.blocks();
+        self.decisions.push(decision);
+        blocks
+    }
+
+    /// The decisions as they are kept.
+    pub fn to_json(&self) -> Value {
+        serde_json::to_value(&self.decisions).unwrap_or_else(|_| Value::Array(Vec::new()))
+    }
+}
+
+/// Asks all gates but the lease. A plan asks every one that can be asked; the others stop at the first BLOCK, so that a
+/// refusal is cheap and no guard is run for nothing.
+pub fn ask(session: &mut Session, question: &Question<'_>) -> Findings {
+    let mut findings = Findings::default();
+    let thorough = question.mode == Mode::Plan;
+    let blocked = ask_tool(session, question, &mut findings, thorough);
+    if blocked && !thorough {
+        return findings;
+    }
+    let toggle = session.toggle();
+    if findings.note(toggle) && !thorough {
+        return findings;
+    }
+    let guard = session.guard();
+    findings.note(guard);
+    findings
+}
+
+/// Tool, mode, engine and egress; true when one of them blocks.
+fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings, thorough: bool) -> bool {
+    let found = session.tools(question.code);
+    let mut blocked = findings.note(decide::tool(question.code, found));
+    let Ok([tool]) = found else { return true };
+    let policy = session.config.policy(tool);
+    findings.tool = Some(tool.clone());
+    findings.policy = Some(policy.clone());
+    if blocked && !thorough {
+        return true;
+    }
+    blocked |= findings.note(decide::mode(&policy, question.mode));
+    if blocked && !thorough {
+        return true;
+    }
+    let endpoint = match decide::endpoint(tool, &policy, &session.config.endpoints) {
+        Ok(endpoint) => endpoint,
+        Err(decision) => return findings.note(decision) || blocked,
+    };
+    let rendered = render::request(endpoint, &facts(question));
+    blocked |= findings.note(decide::engine(tool, endpoint, rendered.as_ref().map_err(|e| e.0.as_str())));
+    let Ok(request) = rendered else { return blocked };
+    if !blocked || thorough {
+        blocked |= findings.note(decide::egress(&session.config.egress, &request));
+    }
+    findings.fingerprint = Some(render::fingerprint(&tool.version, question.args, &request));
+    findings.request = Some(request);
+    blocked
+}
+
+/// The facts of a delivery that is not yet due. A plan shows what apply would send.
+fn facts<'a>(question: &Question<'a>) -> Facts<'a> {
+    Facts {
+        code: question.code,
+        mode: if question.mode == Mode::Plan { Mode::Apply } else { question.mode },
+        run_id: question.run_id,
+        process_run_id: question.process_run_id,
+        attempt: 1,
+        args: question.args,
+        fencing_token: None,
+        deadline: None,
+    }
+}

@@ -1,0 +1,18 @@
+//! The use cases. Each works inside the one transaction that it is given: the caller's for requests, one of the worker's
+//! for everything after.
+//!
+//! Lives here: the order of steps, and which facts each gate is given. Does not live here: rules (`domain`), statements
+//! (`store`), or the question when to begin and end transactions (`api` and `worker`).
+
+pub mod bind;
+pub mod claim;
+pub mod doctor;
+pub mod gates;
+pub mod leases;
+pub mod recover;
+pub mod request;
+pub mod resume;
+pub mod session;
+pub mod settle;
+pub mod usage;
+pub mod wait;

@@ -1,0 +1,29 @@
+//! `fn_dot_resume`: an operator says that this copy of the database may execute, and which queued runs.
+
+use uuid::Uuid;
+
+use super::bind::require_owner;
+use super::claim;
+use crate::domain::error::DotError;
+use crate::domain::permit;
+use crate::pg::session;
+use crate::store::{extension, queue};
+
+/// Stamps the database and gives the runs (`None`: all that are queued) new permits; how many.
+///
+/// # Errors
+/// 42501 for callers who are not the extension's owner.
+pub fn resume(run_ids: Option<Vec<Uuid>>) -> Result<i64, DotError> {
+    let extension = extension::current()?;
+    require_owner(&extension, "resume it")?;
+    extension::as_owner(&extension, || {
+        extension::stamp(session::system_identifier())?;
+        let instance = extension::instance(session::system_identifier())?;
+        let runs = queue::to_resume(run_ids)?;
+        for (run_id, run) in &runs {
+            let permit = permit::issue(&instance.permit_key, &claim::claims(*run_id, run));
+            queue::permit(*run_id, &permit, run.requested_by_oid)?;
+        }
+        Ok(i64::try_from(runs.len()).unwrap_or(i64::MAX))
+    })
+}

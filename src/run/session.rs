@@ -1,0 +1,97 @@
+//! What one call, or one batch of the worker, knows: the extension, its configuration, the ports, the catalogue. Read
+//! once, so that all decisions of the batch rest on the same facts.
+
+use std::collections::HashMap;
+
+use crate::domain::decide;
+use crate::domain::error::DotError;
+use crate::domain::gate::Decision;
+use crate::domain::tool::Tool;
+use crate::pg;
+use crate::store::config::Config;
+use crate::store::extension::{Extension, Instance};
+use crate::store::port::Ports;
+use crate::store::{catalogue, config, extension, port};
+
+/// One sitting of the gates.
+pub struct Session {
+    /// The extension.
+    pub extension: Extension,
+    /// Policies, endpoints, egress rules.
+    pub config: Config,
+    /// The substrate's functions.
+    pub ports: Ports,
+    /// Which database this is.
+    pub instance: Instance,
+    tools: Result<HashMap<String, Vec<Tool>>, String>,
+    toggle: Option<Decision>,
+    guard: Option<Decision>,
+}
+
+impl Session {
+    /// Reads everything that is needed for these codes (`None`: the whole catalogue). Runs as the role in force, which
+    /// must be allowed to read our tables.
+    ///
+    /// # Errors
+    /// 55000 when the extension is not fully there; XX000 for defects.
+    pub fn open(extension: &Extension, codes: Option<&[String]>) -> Result<Session, DotError> {
+        let found = match catalogue::find(extension)? {
+            Some(catalogue) => catalogue.read(codes),
+            None => Err("there is no table dot_tools of a trusted owner".to_owned()),
+        };
+        let tools = found.map(|list| {
+            let mut map: HashMap<String, Vec<Tool>> = HashMap::new();
+            for tool in list {
+                map.entry(tool.code.clone()).or_default().push(tool);
+            }
+            map
+        });
+        Ok(Session {
+            extension: extension.clone(),
+            config: config::load(codes)?,
+            ports: port::load()?,
+            instance: extension::instance(pg::session::system_identifier())?,
+            tools,
+            toggle: None,
+            guard: None,
+        })
+    }
+
+    /// The catalogue's rows with this code.
+    ///
+    /// # Errors
+    /// Why the catalogue could not be read.
+    pub fn tools(&self, code: &str) -> Result<&[Tool], &str> {
+        match &self.tools {
+            Ok(map) => Ok(map.get(code).map_or(&[], Vec::as_slice)),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// All tools that were read, in the order of their codes.
+    ///
+    /// # Errors
+    /// Why the catalogue could not be read.
+    pub fn all_tools(&self) -> Result<Vec<&Tool>, &str> {
+        match &self.tools {
+            Ok(map) => {
+                let mut all: Vec<&Tool> = map.values().flatten().collect();
+                all.sort_unstable_by(|a, b| a.code.cmp(&b.code));
+                Ok(all)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
+    /// The toggle's decision, asked once per session.
+    pub fn toggle(&mut self) -> Decision {
+        let ports = &self.ports;
+        self.toggle.get_or_insert_with(|| decide::toggle(&ports.toggle())).clone()
+    }
+
+    /// The guard's decision, asked once per session.
+    pub fn guard(&mut self) -> Decision {
+        let ports = &self.ports;
+        self.guard.get_or_insert_with(|| decide::guard(&ports.guard())).clone()
+    }
+}

@@ -1,0 +1,66 @@
+//! `fn_dot_wait`: until a run is over, in doubt, or the time is up.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use crate::domain::error::{DotError, SqlState};
+use crate::domain::state::RunStatus;
+use crate::error;
+use crate::pg::rows::Row;
+use crate::pg::{latch, settings, user};
+use crate::store::extension;
+use crate::store::ledger::{self, Standing};
+
+/// Longest wait: an hour. Who waits holds a snapshot, and with it back vacuum.
+pub const MAX: Duration = Duration::from_secs(3600);
+
+/// Waits, and returns the run's row as it then stands.
+///
+/// # Errors
+/// 42704 for a run that is not there or not the caller's to see; 25001 for a run that this very transaction made, and
+/// where this transaction cannot see what others commit.
+pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
+    let caller = user::current();
+    let extension = extension::current()?;
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let standing = extension::as_owner(&extension, || ledger::standing(run_id))?
+            .filter(|standing| may_see(caller, standing))
+            .ok_or_else(|| unknown(run_id))?;
+        let over = standing.status.is_terminal() || standing.status == RunStatus::InDoubt;
+        if over || started.elapsed() >= limit {
+            break;
+        }
+        refuse_endless(&standing)?;
+        latch::pause(pause.min(limit.saturating_sub(started.elapsed())));
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+    extension::as_owner(&extension, || ledger::whole(run_id))?.ok_or_else(|| error::internal("the run is gone"))
+}
+
+fn may_see(caller: pgrx::pg_sys::Oid, standing: &Standing) -> bool {
+    user::has_privileges_of(caller, standing.requested_by)
+        || user::has_privileges_of(caller, pgrx::pg_sys::ROLE_PG_READ_ALL_DATA.into())
+}
+
+fn unknown(run_id: Uuid) -> DotError {
+    DotError::new(SqlState::UndefinedObject, format!("there is no run {run_id}"))
+        .detail("Either it does not exist, or it was requested by a role whose runs you may not see.")
+}
+
+/// A wait that could never end, because of the transaction that it is called in.
+fn refuse_endless(standing: &Standing) -> Result<(), DotError> {
+    if standing.is_own {
+        return Err(DotError::new(SqlState::ActiveSqlTransaction, "cannot wait for a run of this transaction")
+            .detail("Nothing is sent before the transaction that requested it has committed.")
+            .hint("Commit first, then call fn_dot_wait."));
+    }
+    if settings::has_one_snapshot() {
+        return Err(DotError::new(SqlState::ActiveSqlTransaction, "cannot wait in this isolation level")
+            .detail("In REPEATABLE READ and SERIALIZABLE nothing that others commit becomes visible.")
+            .hint("Call fn_dot_wait in READ COMMITTED."));
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Which extension this is: its owner, its schema, its instance row. How to act as its owner.
+
+use pgrx::pg_sys;
+use serde_json::json;
+
+use super::spi;
+use crate::domain::error::{DotError, SqlState};
+use crate::pg::user::{self, Trust};
+
+/// The installed extension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// Its OID, new after each CREATE EXTENSION.
+    pub oid: pg_sys::Oid,
+    /// Its owner, who owns the ledger.
+    pub owner: pg_sys::Oid,
+    /// The schema of the functions, views and substrate, quoted as an identifier.
+    pub schema: String,
+}
+
+/// Which database the permits are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// True when the row was made, or resumed, in this very database.
+    pub is_here: bool,
+    /// The permits' key.
+    pub permit_key: Vec<u8>,
+}
+
+/// What our own SQL runs under.
+const OWN_PATH: &str = "pg_catalog, pg_temp";
+
+/// Looks the extension up. Reads catalogs only, with the rights of whoever calls.
+///
+/// # Errors
+/// 55000 when it is not installed in this database.
+pub fn current() -> Result<Extension, DotError> {
+    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname)
+               FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+               WHERE e.extname = 'dot_wrapper'";
+    spi::row(sql, &[], |row| {
+        Ok(Extension { oid: spi::need(row, 1)?, owner: spi::need(row, 2)?, schema: spi::need(row, 3)? })
+    })?
+    .ok_or_else(|| {
+        DotError::new(SqlState::ObjectNotInPrerequisiteState, "the extension dot_wrapper is not installed here")
+            .hint("CREATE EXTENSION dot_wrapper;")
+    })
+}
+
+/// Runs our own SQL as the extension's owner.
+pub fn as_owner<T>(extension: &Extension, body: impl FnOnce() -> T) -> T {
+    user::run_as(extension.owner, Trust::Own, OWN_PATH, body)
+}
+
+/// The instance row, compared with the server that runs.
+///
+/// # Errors
+/// 55000 when there is none.
+pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
+    let sql = "SELECT i.system_identifier = $1::numeric
+                      AND i.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d
+                                            WHERE d.datname = pg_catalog.current_database()),
+                      i.permit_key
+               FROM dot_wrapper.instance i";
+    spi::row(sql, &[system_identifier.to_string().into()], |row| {
+        Ok(Instance { is_here: spi::need(row, 1)?, permit_key: spi::need(row, 2)? })
+    })?
+    .ok_or_else(|| {
+        DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper.instance is empty")
+            .hint("SELECT fn_dot_resume() makes a new one.")
+    })
+}
+
+/// Stamps this database as the one that may execute; the key is kept when there is one.
+///
+/// # Errors
+/// XX000 only.
+pub fn stamp(system_identifier: u64) -> Result<(), DotError> {
+    let sql = "INSERT INTO dot_wrapper.instance AS i (system_identifier, database_oid, permit_key)
+               SELECT $1::numeric, d.oid, pg_catalog.decode(replace(pg_catalog.gen_random_uuid()::text
+                      || pg_catalog.gen_random_uuid()::text, '-', ''), 'hex')
+               FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
+               ON CONFLICT (only_row) DO UPDATE
+               SET system_identifier = excluded.system_identifier, database_oid = excluded.database_oid,
+                   permit_key = CASE WHEN i.database_oid = excluded.database_oid
+                                          AND i.system_identifier = excluded.system_identifier
+                                     THEN i.permit_key ELSE excluded.permit_key END";
+    spi::run(sql, &[system_identifier.to_string().into()]).map(drop)
+}
+
+/// The inputs of a decision about the instance, for the ledger.
+pub fn describe(instance: &Instance) -> serde_json::Value {
+    json!({"same_database": instance.is_here})
+}

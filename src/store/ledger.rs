@@ -1,0 +1,158 @@
+//! `dot_wrapper.dot_run`: the ledger row of a run. Every statement that moves a run names the state that it leaves.
+
+use pgrx::JsonB;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::spi;
+use crate::domain::error::DotError;
+use crate::domain::mode::Mode;
+use crate::domain::state::RunStatus;
+use crate::error;
+use crate::pg::rows::Row;
+
+/// A run to be recorded, as the first gates left it.
+#[derive(Clone, Debug)]
+pub struct NewRun<'a> {
+    /// Minted by the caller.
+    pub run_id: Uuid,
+    /// The process run.
+    pub process_run_id: Uuid,
+    /// Tool code.
+    pub code: &'a str,
+    /// Mode.
+    pub mode: Mode,
+    /// Refused, planned or queued.
+    pub status: RunStatus,
+    /// Why, for machines.
+    pub reason: Option<&'a str>,
+    /// Why, for people.
+    pub message: Option<&'a str>,
+    /// The caller's key.
+    pub idempotency_key: &'a str,
+    /// The caller's arguments.
+    pub args: &'a Value,
+    /// The tool's engine.
+    pub engine: Option<&'a str>,
+    /// See `domain::render::fingerprint`.
+    pub fingerprint: Option<&'a str>,
+    /// The request, masked.
+    pub request: Option<&'a Value>,
+    /// The first gates' decisions.
+    pub gates: &'a Value,
+    /// The lease's key.
+    pub lease_key: Option<&'a str>,
+    /// The lease's token.
+    pub fencing_token: Option<i64>,
+    /// Seconds from now.
+    pub start_by_s: Option<i64>,
+    /// The requesting role.
+    pub requested_by: &'a str,
+    /// Its OID.
+    pub requested_by_oid: pgrx::pg_sys::Oid,
+}
+
+/// Records a run; its row. `None` when an admitted run of the same key is there already.
+///
+/// # Errors
+/// XX000 only.
+pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
+    let sql = "INSERT INTO dot_wrapper.dot_run AS r
+        (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
+         request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
+         requested_at, finished_at)
+        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+               t.now + make_interval(secs => $16), $17::name, $18, $19, t.now, CASE WHEN $19 THEN NULL ELSE t.now END
+        FROM (SELECT clock_timestamp() AS now) t
+        ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING
+        RETURNING r";
+    #[allow(clippy::cast_precision_loss)] // at most 2,592,000
+    let start_by = run.start_by_s.map(|s| s as f64);
+    let json = |value: &Value| JsonB(value.clone());
+    let args = [
+        spi::uuid(run.run_id).into(),
+        spi::uuid(run.process_run_id).into(),
+        run.code.into(),
+        run.mode.as_str().into(),
+        run.status.as_str().into(),
+        run.reason.into(),
+        run.message.into(),
+        run.idempotency_key.into(),
+        json(run.args).into(),
+        run.engine.into(),
+        run.fingerprint.into(),
+        run.request.map(json).into(),
+        json(run.gates).into(),
+        run.lease_key.into(),
+        run.fencing_token.into(),
+        start_by.into(),
+        run.requested_by.into(),
+        run.requested_by_oid.into(),
+        (run.status == RunStatus::Queued).into(),
+    ];
+    spi::row(sql, &args, |row| spi::need(row, 1))
+}
+
+/// The admitted run of this key, with its arguments.
+///
+/// # Errors
+/// XX000 only.
+pub fn find_admitted(
+    process_run_id: Uuid,
+    code: &str,
+    mode: Mode,
+    key: &str,
+) -> Result<Option<(Row, Uuid, Value)>, DotError> {
+    let sql = "SELECT r, r.run_id, r.args FROM dot_wrapper.dot_run r
+               WHERE r.process_run_id = $1 AND r.code = $2 AND r.mode = $3 AND r.idempotency_key = $4 AND r.admitted";
+    spi::row(sql, &[spi::uuid(process_run_id).into(), code.into(), mode.as_str().into(), key.into()], |row| {
+        Ok((spi::need(row, 1)?, spi::need_uuid(row, 2)?, spi::need_json(row, 3)?))
+    })
+}
+
+/// Where a run stands, for those who may see it.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// Its state.
+    pub status: RunStatus,
+    /// True when this very transaction recorded it.
+    pub is_own: bool,
+    /// Who requested it.
+    pub requested_by: pgrx::pg_sys::Oid,
+}
+
+/// Where a run stands; `None` when there is no such run.
+///
+/// # Errors
+/// XX000 only.
+pub fn standing(run_id: Uuid) -> Result<Option<Standing>, DotError> {
+    // xmin is compared with the transaction's own id: a run that this transaction made cannot be sent while it lasts.
+    let sql =
+        "SELECT r.run_status, r.xmin::text = (pg_current_xact_id_if_assigned()::text::numeric % 4294967296)::text,
+                      r.requested_by_oid
+               FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
+    let found = spi::row(sql, &[spi::uuid(run_id).into()], |row| {
+        Ok((spi::need::<String>(row, 1)?, row.get::<bool>(2)?.unwrap_or(false), spi::need(row, 3)?))
+    })?;
+    found
+        .map(|(status, is_own, requested_by)| {
+            let status = RunStatus::parse(&status).ok_or_else(|| error::internal("unknown run status"))?;
+            Ok(Standing { status, is_own, requested_by })
+        })
+        .transpose()
+}
+
+/// A run's whole row.
+///
+/// # Errors
+/// XX000 only.
+pub fn whole(run_id: Uuid) -> Result<Option<Row>, DotError> {
+    spi::row("SELECT r FROM dot_wrapper.dot_run r WHERE r.run_id = $1", &[spi::uuid(run_id).into()], |row| {
+        spi::need(row, 1)
+    })
+}
+
+/// Hands an intermediate list to a set-based statement.
+pub(super) fn list(items: Vec<Value>) -> JsonB {
+    JsonB(Value::Array(items))
+}

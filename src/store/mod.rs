@@ -1,0 +1,19 @@
+//! The only SQL: one file per table or substrate object. Every statement is schema-qualified and parameterised.
+//!
+//! Lives here: statements, and the translation of rows to plain values. Does not live here: decisions. Functions run
+//! as whoever is in force when they are called; `extension::as_owner` is how callers get to our own tables.
+
+mod spi;
+
+pub mod attempt;
+pub mod catalogue;
+pub mod config;
+pub mod doctor;
+pub mod event;
+pub mod extension;
+pub mod grant;
+pub mod ledger;
+pub mod port;
+pub mod queue;
+pub mod role;
+pub mod usage;

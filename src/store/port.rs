@@ -1,0 +1,230 @@
+//! The substrate's functions: which ones are bound, and calling them as their owner, never as more.
+
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys;
+use serde_json::Value;
+
+use super::spi;
+use crate::domain::decide::PortAnswer;
+use crate::domain::error::DotError;
+use crate::pg::user::{self, Trust};
+use crate::pg::xact;
+
+/// The ports, by their names in `dot_wrapper.port`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// `fn_dot_iu_operator_runtime_enabled()`.
+    Toggle,
+    /// `fn_assert_safe_for_dot_action()`.
+    Guard,
+    /// `fn_dot_iu_runtime_lease_acquire(key, holder, ttl)`.
+    LeaseAcquire,
+    /// `fn_dot_iu_runtime_lease_release(key, holder)`.
+    LeaseRelease,
+    /// `fn_dot_iu_command_log(...)`.
+    CommandLog,
+}
+
+impl Name {
+    /// All ports.
+    pub const ALL: [Name; 5] = [Name::Toggle, Name::Guard, Name::LeaseAcquire, Name::LeaseRelease, Name::CommandLog];
+
+    /// The name in the table.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Name::Toggle => "toggle",
+            Name::Guard => "guard",
+            Name::LeaseAcquire => "lease_acquire",
+            Name::LeaseRelease => "lease_release",
+            Name::CommandLog => "command_log",
+        }
+    }
+
+    /// The argument types that can be called; `None`: any.
+    pub fn fitting_arguments(self) -> Option<&'static [&'static str]> {
+        match self {
+            Name::Toggle | Name::Guard => Some(&[""]),
+            Name::LeaseAcquire => Some(&["text, text, interval", "text, text, integer"]),
+            Name::LeaseRelease => Some(&["text, text"]),
+            Name::CommandLog => None,
+        }
+    }
+}
+
+/// A function that can be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// Its OID.
+    pub oid: pg_sys::Oid,
+    /// Its owner.
+    pub owner: pg_sys::Oid,
+    /// Its schema, quoted.
+    pub schema: String,
+    /// Its qualified name, quoted.
+    pub call: String,
+    /// Its argument types.
+    pub arguments: String,
+    /// Its result type.
+    pub result: String,
+    /// True when it returns a set.
+    pub is_set: bool,
+    /// True for a plain function, as opposed to a procedure or an aggregate.
+    pub is_function: bool,
+    /// True when its owner is trusted.
+    pub is_trusted: bool,
+}
+
+/// All ports: a function, or why there is none.
+#[derive(Clone, Debug)]
+pub struct Ports(Vec<(Name, Result<Function, String>)>);
+
+const FUNCTION_COLUMNS: &str = "f.oid, f.proowner, quote_ident(n.nspname), \
+    quote_ident(n.nspname) || '.' || quote_ident(f.proname), oidvectortypes(f.proargtypes), \
+    format_type(f.prorettype, NULL), f.proretset, f.prokind = 'f', \
+    coalesce(o.rolsuper OR o.oid IN (e.extowner, d.datdba), false)";
+const FUNCTION_JOINS: &str = "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = f.pronamespace \
+    LEFT JOIN pg_catalog.pg_roles o ON o.oid = f.proowner \
+    LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'dot_wrapper' \
+    LEFT JOIN pg_catalog.pg_database d ON d.datname = current_database()";
+
+/// Looks the ports up, as they are bound now.
+///
+/// # Errors
+/// XX000 only.
+pub fn load() -> Result<Ports, DotError> {
+    let sql = format!(
+        "SELECT {FUNCTION_COLUMNS}, p.port, p.function, p.reason FROM dot_wrapper.port p \
+         LEFT JOIN pg_catalog.pg_proc f ON f.oid = to_regprocedure(p.function) {FUNCTION_JOINS}"
+    );
+    let rows = spi::rows(&sql, &[], |row| {
+        let port: String = spi::need(row, 10)?;
+        let signature: Option<String> = row.get(11)?;
+        let reason: Option<String> = row.get(12)?;
+        let function = match row.get::<pg_sys::Oid>(1)? {
+            Some(_) => Ok(read(row)?),
+            None => Err(signature.map_or_else(|| reason.unwrap_or_default(), |s| format!("{s} does not exist"))),
+        };
+        Ok((port, function))
+    })?;
+    let find = |name: Name| {
+        let row = rows.iter().find(|(port, _)| port == name.as_str());
+        match row {
+            Some((_, Ok(function))) if !function.is_trusted => {
+                Err(format!("{} belongs to a role that is not trusted", function.call))
+            }
+            Some((_, function)) => function.clone(),
+            None => Err("it was never bound".to_owned()),
+        }
+    };
+    Ok(Ports(Name::ALL.into_iter().map(|name| (name, find(name))).collect()))
+}
+
+/// Looks one function up.
+///
+/// # Errors
+/// XX000 only; `None` when there is no such function.
+pub fn function(oid: pg_sys::Oid) -> Result<Option<Function>, DotError> {
+    let sql = format!("SELECT {FUNCTION_COLUMNS} FROM pg_catalog.pg_proc f {FUNCTION_JOINS} WHERE f.oid = $1");
+    spi::row(&sql, &[oid.into()], read)
+}
+
+fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<Function> {
+    Ok(Function {
+        oid: spi::need(row, 1)?,
+        owner: spi::need(row, 2)?,
+        schema: spi::need(row, 3)?,
+        call: spi::need(row, 4)?,
+        arguments: spi::need(row, 5)?,
+        result: spi::need(row, 6)?,
+        is_set: spi::need(row, 7)?,
+        is_function: spi::need(row, 8)?,
+        is_trusted: spi::need(row, 9)?,
+    })
+}
+
+/// Binds a port to a function, or with `None` unbinds it; the new row, as `fn_dot_bind` returns it.
+///
+/// # Errors
+/// XX000 only.
+pub fn bind(name: Name, function: Option<&Function>) -> Result<Option<crate::pg::rows::Row>, DotError> {
+    let sql = "INSERT INTO dot_wrapper.port AS p (port, function, origin, reason)
+               VALUES ($1, $2, CASE WHEN $2 IS NULL THEN 'unbound' ELSE 'bound' END,
+                       CASE WHEN $2 IS NULL THEN 'unbound by fn_dot_bind' END)
+               ON CONFLICT (port) DO UPDATE
+               SET function = excluded.function, origin = excluded.origin, reason = excluded.reason
+               RETURNING p";
+    let signature = function.map(|f| format!("{}({})", f.call, f.arguments));
+    spi::row(sql, &[name.as_str().into(), signature.into()], |row| spi::need(row, 1))
+}
+
+impl Ports {
+    /// The function of a port, or why there is none.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn get(&self, name: Name) -> Result<&Function, &str> {
+        match self.0.iter().find(|(port, _)| *port == name) {
+            Some((_, Ok(function))) => Ok(function),
+            Some((_, Err(why))) => Err(why),
+            None => Err("it was never bound"),
+        }
+    }
+
+    /// Asks the master toggle.
+    pub fn toggle(&self) -> PortAnswer {
+        self.ask(Name::Toggle, "", &[])
+    }
+
+    /// Asks the safety guard.
+    pub fn guard(&self) -> PortAnswer {
+        self.ask(Name::Guard, "", &[])
+    }
+
+    /// Takes or renews a lease. `ttl_s` in seconds.
+    pub fn acquire(&self, key: &str, holder: &str, ttl_s: i64) -> PortAnswer {
+        let seconds = i32::try_from(ttl_s).unwrap_or(i32::MAX);
+        let is_interval = self.get(Name::LeaseAcquire).is_ok_and(|f| f.arguments.ends_with("interval"));
+        let parameters = if is_interval { "$1, $2, make_interval(secs => $3)" } else { "$1, $2, $3" };
+        self.ask(Name::LeaseAcquire, parameters, &[key.into(), holder.into(), seconds.into()])
+    }
+
+    /// Lets a lease go.
+    pub fn release(&self, key: &str, holder: &str) -> PortAnswer {
+        self.ask(Name::LeaseRelease, "$1, $2", &[key.into(), holder.into()])
+    }
+
+    /// Calls a port's function as its owner, in a security-restricted subtransaction.
+    ///
+    /// Errors become answers, except those that ask for a retry or a cancel of the whole transaction: they go on.
+    fn ask(&self, name: Name, parameters: &str, args: &[DatumWithOid<'_>]) -> PortAnswer {
+        let function = match self.get(name) {
+            Ok(function) => function,
+            Err(why) => return PortAnswer::Unbound(why.to_owned()),
+        };
+        let path = format!("{}, pg_temp", function.schema);
+        let sql = function.statement(parameters);
+        let caught = xact::subtransaction(|| {
+            user::run_as(function.owner, Trust::Foreign, &path, || {
+                spi::row(&sql, args, |row| Ok(row.get::<pgrx::JsonB>(1)?.map(|json| json.0)))
+            })
+        });
+        match caught {
+            Ok(Ok(value)) => PortAnswer::Value(value.flatten().unwrap_or(Value::Null)),
+            Ok(Err(error)) => PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message },
+            Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
+            Err(caught) => PortAnswer::Failed { sqlstate: caught.sqlstate, message: caught.message },
+        }
+    }
+}
+
+impl Function {
+    /// One row with one jsonb: the value; true for void; an array for a set.
+    fn statement(&self, parameters: &str) -> String {
+        let call = format!("{}({parameters})", self.call);
+        match (self.is_set, self.result.as_str()) {
+            (true, _) => format!("SELECT jsonb_agg(to_jsonb(x)) FROM {call} AS x"),
+            (false, "void") => format!("SELECT 'true'::jsonb FROM {call}"),
+            (false, _) => format!("SELECT to_jsonb({call})"),
+        }
+    }
+}

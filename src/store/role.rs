@@ -1,0 +1,31 @@
+//! Roles: whether those who requested runs are still there and may still request.
+
+use pgrx::pg_sys;
+
+use super::extension::Extension;
+use super::spi;
+use crate::domain::error::DotError;
+
+/// What is known of a requesting role.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requester {
+    /// Its OID.
+    pub oid: pg_sys::Oid,
+    /// Its name now; `None` when it is gone.
+    pub name: Option<String>,
+    /// True when it may call `fn_dot_run`.
+    pub may_call: bool,
+}
+
+/// Looks roles up.
+///
+/// # Errors
+/// XX000 only.
+pub fn requesters(extension: &Extension, roles: &[pg_sys::Oid]) -> Result<Vec<Requester>, DotError> {
+    let sql = "SELECT x.oid, r.rolname::text,
+                      coalesce(pg_catalog.has_function_privilege(r.oid, to_regprocedure($2 || '.fn_dot_run(text, text, uuid, jsonb, text)'), 'EXECUTE'), false)
+               FROM unnest($1) AS x (oid) LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.oid";
+    spi::rows(sql, &[roles.to_vec().into(), extension.schema.as_str().into()], |row| {
+        Ok(Requester { oid: spi::need(row, 1)?, name: row.get(2)?, may_call: spi::need(row, 3)? })
+    })
+}

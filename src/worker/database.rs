@@ -1,0 +1,91 @@
+//! The process of one database's worker, from its start to its first turn, and its end.
+//!
+//! Lives here: seat, connection, session, the checks that let it work. Does not live here: the work (`cycle`).
+//!
+//! It exits with 0 when it leaves on purpose; the launcher knows why from the table. An error ends it with 1, and the
+//! launcher starts another. It never restarts itself.
+
+use pgrx::pg_sys::Oid;
+use uuid::Uuid;
+
+use super::cycle;
+use super::hold::Seat;
+use super::slots::{Reason, State};
+use super::start;
+use crate::pg::lock::{SessionLock, try_session_lock};
+use crate::pg::role::RoleProblem;
+use crate::pg::{bgworker, process, role, session, signals, xact};
+
+/// What a worker knows of itself, for as long as it lives.
+pub struct Context {
+    /// The database it serves.
+    pub database: Oid,
+    /// The extension it serves. Another one under the same name is not ours: compare at each turn.
+    pub extension: Oid,
+    /// This process, and no other ever: pids and names come back.
+    pub identity: Uuid,
+    seat: Seat,
+}
+
+impl Context {
+    /// Whether a commit has left work since the last call.
+    pub fn take_wake(&self) -> bool {
+        self.seat.take_wake()
+    }
+
+    /// Whether to finish what is in hand and return [`Ended::Left`]: somebody needs the database empty, or the settings
+    /// changed. After a few seconds SIGTERM follows where a command waits.
+    pub fn must_leave(&self) -> bool {
+        self.seat.must_leave()
+    }
+}
+
+/// Why a worker's work is over. Anything else is an error: raise it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The extension is gone, or is another one.
+    NoExtension,
+    /// It was asked to leave.
+    Left,
+}
+
+/// The process. `role` is what the launcher found for dot_wrapper.worker_role.
+pub fn main(database: Oid, role: Oid) {
+    signals::install();
+    let Some(seat) = Seat::take(database) else { process::exit(0) };
+    bgworker::connect(database, role);
+    session::force_settings();
+    session::set_application_name(c"dot_wrapper worker");
+    let extension = match look_around(database) {
+        Ok(extension) => extension,
+        Err((state, reason)) => leave(&seat, state, reason),
+    };
+    if !try_session_lock(SessionLock::Worker) {
+        leave(&seat, State::Failed, Reason::Twice);
+    }
+    seat.running();
+    let context = Context { database, extension, identity: Uuid::now_v7(), seat };
+    match cycle::run(&context) {
+        Ended::NoExtension => leave(&context.seat, State::NoExtension, Reason::None),
+        Ended::Left => leave(&context.seat, State::Left, Reason::None),
+    }
+}
+
+/// The extension's oid, if there is one and this role may serve it.
+fn look_around(database: Oid) -> Result<Oid, (State, Reason)> {
+    let looked = xact::transaction(|| {
+        let problem: Option<RoleProblem> = role::check_worker(role::session_role(), database).err();
+        (problem, session::extension_oid(super::EXTENSION))
+    });
+    match looked {
+        Err(error) => error.raise(),
+        Ok((_, None)) => Err((State::NoExtension, Reason::None)),
+        Ok((Some(problem), _)) => Err((State::Refused, start::reason(problem))),
+        Ok((None, Some(extension))) => Ok(extension),
+    }
+}
+
+fn leave(seat: &Seat, state: State, reason: Reason) -> ! {
+    seat.leaving(state, reason);
+    process::exit(0)
+}

@@ -1,0 +1,39 @@
+//! The background side: a launcher, and one worker per database that has the extension.
+//!
+//!     launcher   keeps the workers        start    one worker, or why not     pace   when to try again
+//!     slots      the shared table         hold     seats and holds in it      aside  stepping aside for DDL
+//!     wake       at commit                database one worker's process       cycle  its work
+//!     calls      what is out              turn     its transactions
+//!
+//! Lives here: processes and their lives. Does not live here: decisions about runs (`domain`, `run`), SQL (`store`), the
+//! C interface (`pg`).
+
+pub mod aside;
+pub mod calls;
+pub mod cycle;
+pub mod database;
+pub mod hold;
+pub mod launcher;
+pub mod pace;
+pub mod slots;
+pub mod start;
+pub mod turn;
+pub mod wake;
+
+use crate::guc;
+use crate::pg::{session, shmem, utility};
+
+/// The extension's name in pg_extension.
+pub const EXTENSION: &std::ffi::CStr = c"dot_wrapper";
+
+/// Shared memory, hook and launcher. Call it from `_PG_init`; it does nothing unless the library is being preloaded.
+pub fn preload() {
+    if shmem::is_preloading() {
+        shmem::init();
+        utility::install(aside::HANDLERS);
+        // pg_upgrade starts the old and the new server with our library; nothing may be sent then.
+        if !session::in_binary_upgrade() {
+            launcher::register();
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Transactions of the worker: each makes sure that its extension is still the one it serves, bounds its waits for
+//! locks, and turns errors into values.
+
+use std::ffi::CStr;
+use std::time::Duration;
+
+use super::database::Context;
+use crate::domain::error::DotError;
+use crate::pg::{session, xact};
+use crate::store::extension::{self, Extension};
+
+/// Nobody's lock holds the worker up longer than this; what waited is tried again.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// Why a turn did not go through.
+#[derive(Debug)]
+pub enum Trouble {
+    /// The extension is gone, or is another one.
+    NoExtension,
+    /// The worker was asked to leave.
+    Left,
+    /// An error, in words.
+    Failed(String),
+}
+
+/// Runs `body` in a transaction, which commits when it returns `Ok` and leaves no trace otherwise. `what` is shown in
+/// `pg_stat_activity`.
+///
+/// # Errors
+/// See [`Trouble`].
+pub fn transaction<T>(
+    context: &Context,
+    what: &CStr,
+    body: impl FnOnce(&Extension) -> Result<T, DotError>,
+) -> Result<T, Trouble> {
+    session::report_running(what);
+    let result = xact::transaction_or_abort(|| {
+        session::set_local_lock_timeout(LOCK_WAIT);
+        match extension::current() {
+            Ok(extension) if extension.oid == context.extension => {
+                body(&extension).map_err(|error| Trouble::Failed(describe(&error.message, error.detail.as_deref())))
+            }
+            Ok(_) | Err(_) => Err(Trouble::NoExtension),
+        }
+    });
+    session::report_statistics(false);
+    session::report_idle();
+    match result {
+        Ok(result) => result,
+        Err(caught) => Err(Trouble::Failed(describe(&caught.message, caught.detail.as_deref()))),
+    }
+}
+
+/// The sooner of two times in milliseconds from now; `None` when there is neither.
+pub fn sooner(a: Option<f64>, b: Option<f64>) -> Option<Duration> {
+    let soonest = match (a, b) {
+        (Some(a), Some(b)) => a.min(b),
+        (one, other) => one.or(other)?,
+    };
+    Some(Duration::try_from_secs_f64((soonest / 1000.0).max(0.0)).unwrap_or(Duration::MAX))
+}
+
+fn describe(message: &str, detail: Option<&str>) -> String {
+    match detail {
+        Some(detail) => format!("{message} ({detail})"),
+        None => message.to_owned(),
+    }
+}

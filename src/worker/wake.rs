@@ -1,0 +1,20 @@
+//! Waking the worker at commit.
+//!
+//! Lives here: the one request that the API makes. Does not live here: anything that a run depends on. A wake is a hint;
+//! what gets lost (PREPARE TRANSACTION, a worker just starting) is found by the worker's poll.
+
+use super::slots;
+use crate::pg::session;
+use crate::pg::xact::{AtEnd, End};
+
+static WAKE: AtEnd = AtEnd::new(|end| {
+    if end == End::Committed && !slots::wake_worker(session::database()) {
+        slots::nudge(session::database());
+    }
+});
+
+/// Wakes this database's worker when the current transaction commits, once, however often this is called in it. Where
+/// there is no worker, the launcher may be asked to look.
+pub fn request_wake() {
+    WAKE.once();
+}
