@@ -52,7 +52,6 @@ CREATE TABLE dot_wrapper.dot_run (
     CONSTRAINT run_start_by_iff_admitted CHECK (NOT admitted OR start_by IS NOT NULL),
     CONSTRAINT run_result_only_after_answer CHECK
         ((result IS NULL AND observations IS NULL) OR run_status IN ('succeeded', 'failed', 'cancelled')),
-    CONSTRAINT run_times_in_order CHECK (started_at >= requested_at AND finished_at >= requested_at),
     CONSTRAINT run_args_object CHECK (jsonb_typeof(args) = 'object'),
     CONSTRAINT run_gates_array CHECK (jsonb_typeof(gates) = 'array'),
     CONSTRAINT run_attempts_counted CHECK (attempts >= 0),

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::body::after;
 use super::exchange::{Delivery, Shared};
 use super::reply::Meaning;
-use super::thread::Reports;
+use super::reports::Reports;
 use super::{Call, Outcome, Report, mask, poll};
 use crate::domain::answer::Reach;
 

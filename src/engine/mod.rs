@@ -15,6 +15,7 @@ mod mask;
 mod poll;
 pub mod reason;
 mod reply;
+mod reports;
 mod resolve;
 mod secrets;
 mod thread;

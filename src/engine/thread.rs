@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::client::Clients;
 use super::exchange::Shared;
+use super::reports::Reports;
 use super::secrets::Secrets;
 use super::waker::Waker;
 use super::{Call, Config, Outcome, Report, agent_api, reason};
@@ -43,27 +44,6 @@ pub struct Engine {
 enum Command {
     Deliver(Box<Call>),
     Configure(Arc<Shared>),
-}
-
-/// Where reports go.
-#[derive(Clone, Debug)]
-pub(super) struct Reports {
-    channel: mpsc::Sender<Report>,
-    waker: Waker,
-}
-
-impl Reports {
-    /// Both ends of what an owner watches.
-    pub(super) fn new(channel: mpsc::Sender<Report>, waker: Waker) -> Self {
-        Reports { channel, waker }
-    }
-
-    /// Puts a report where the owner finds it, and wakes the owner.
-    pub(super) fn send(&self, report: Report) {
-        // Nobody listens once the owner has let go of the engine.
-        let _ = self.channel.send(report);
-        self.waker.wake();
-    }
 }
 
 impl Engine {

@@ -1,4 +1,5 @@
-//! What pgrx has no wrapper for: reserving the prefix, and the isolation level in force.
+//! Small things of the session that pgrx has no wrapper for: the prefix of our settings, the isolation level in force,
+//! whose transaction an id is.
 
 use std::ffi::CStr;
 
@@ -14,4 +15,10 @@ pub fn reserve_prefix(prefix: &CStr) {
 pub fn has_one_snapshot() -> bool {
     // SAFETY: reads a backend-local variable.
     unsafe { pg_sys::XactIsoLevel >= i32::try_from(pg_sys::XACT_REPEATABLE_READ).unwrap_or(2) }
+}
+
+/// True when the id is that of the current transaction or of one of its savepoints.
+pub fn is_own_transaction(xid: u32) -> bool {
+    // SAFETY: looks at backend-local transaction state; any id is allowed.
+    unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(xid)) }
 }

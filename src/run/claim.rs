@@ -255,7 +255,7 @@ fn hold_lease(
 fn drop_refused(session: &Session, batch: &Batch) -> Result<(), DotError> {
     for run_id in queue::drop_queued(&batch.drops)? {
         if let Some(key) = batch.leases.get(&run_id) {
-            leases::release(session, key, run_id)?;
+            leases::release(&session.ports, key, run_id)?;
         }
     }
     Ok(())

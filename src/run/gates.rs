@@ -58,10 +58,9 @@ impl Findings {
 /// Asks all gates but the lease. A plan asks every one that can be asked; the others stop at the first BLOCK, so that a
 /// refusal is cheap and no guard is run for nothing.
 pub fn ask(session: &mut Session, question: &Question<'_>) -> Findings {
-    let mut findings = Findings::default();
     let thorough = question.mode == Mode::Plan;
-    let blocked = ask_tool(session, question, &mut findings, thorough);
-    if blocked && !thorough {
+    let mut findings = form(session, question, thorough);
+    if findings.decisions.iter().any(Decision::blocks) && !thorough {
         return findings;
     }
     let toggle = session.toggle();
@@ -73,7 +72,15 @@ pub fn ask(session: &mut Session, question: &Question<'_>) -> Findings {
     findings
 }
 
-/// Tool, mode, engine and egress; true when one of them blocks.
+/// Asks tool, mode, engine and egress, which need no substrate function, and forms the request on the way. With
+/// `thorough` it goes on after a BLOCK as far as it can.
+pub fn form(session: &Session, question: &Question<'_>, thorough: bool) -> Findings {
+    let mut findings = Findings::default();
+    ask_tool(session, question, &mut findings, thorough);
+    findings
+}
+
+/// True when one of them blocks.
 fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings, thorough: bool) -> bool {
     let found = session.tools(question.code);
     let mut blocked = findings.note(decide::tool(question.code, found));

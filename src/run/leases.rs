@@ -3,12 +3,12 @@
 use serde_json::json;
 use uuid::Uuid;
 
-use super::session::Session;
 use crate::domain::decide::{self, PortAnswer};
 use crate::domain::error::DotError;
 use crate::domain::lease;
 use crate::store::event::{self, Remark};
 use crate::store::grant::{self, Grant};
+use crate::store::port::Ports;
 
 /// Grants handled in one transaction.
 const BATCH: i64 = 200;
@@ -18,8 +18,8 @@ const BATCH: i64 = 200;
 ///
 /// # Errors
 /// XX000 only.
-pub fn release(session: &Session, key: &str, run_id: Uuid) -> Result<(), DotError> {
-    match session.ports.release(key, &lease::holder(run_id)) {
+pub fn release(ports: &Ports, key: &str, run_id: Uuid) -> Result<(), DotError> {
+    match ports.release(key, &lease::holder(run_id)) {
         PortAnswer::Value(_) => grant::forget(key, run_id),
         failed => {
             pgrx::log!("dot_wrapper: lease {key:?} of run {run_id} is not released yet: {}", describe(&failed));
@@ -32,12 +32,12 @@ pub fn release(session: &Session, key: &str, run_id: Uuid) -> Result<(), DotErro
 ///
 /// # Errors
 /// XX000 only.
-pub fn tend(session: &Session) -> Result<bool, DotError> {
+pub fn tend(ports: &Ports) -> Result<bool, DotError> {
     let (renew, owed) = (grant::to_renew(BATCH)?, grant::to_release(BATCH)?);
     let more = renew.len() as i64 == BATCH;
     let mut lost = Vec::new();
     for grant in &renew {
-        if !renew_one(session, grant)? {
+        if !renew_one(ports, grant)? {
             lost.push(Remark {
                 run_id: grant.run_id,
                 attempt: None,
@@ -48,14 +48,14 @@ pub fn tend(session: &Session) -> Result<bool, DotError> {
     }
     event::remark(&lost)?;
     for grant in &owed {
-        release(session, &grant.key, grant.run_id)?;
+        release(ports, &grant.key, grant.run_id)?;
     }
     Ok(more)
 }
 
 /// False when somebody else holds the lease: the grant is forgotten, so that the run cannot end as if it had held it.
-fn renew_one(session: &Session, grant: &Grant) -> Result<bool, DotError> {
-    let answer = session.ports.acquire(&grant.key, &lease::holder(grant.run_id), i64::from(grant.ttl_s));
+fn renew_one(ports: &Ports, grant: &Grant) -> Result<bool, DotError> {
+    let answer = ports.acquire(&grant.key, &lease::holder(grant.run_id), i64::from(grant.ttl_s));
     match &answer {
         PortAnswer::Value(_) if !decide::lease(Some(&grant.key), Some(&answer)).blocks() => {
             grant::prolong(&grant.key, grant.run_id, i64::from(grant.ttl_s))?;

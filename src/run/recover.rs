@@ -43,20 +43,20 @@ pub fn recover(extension: &Extension, worker: Uuid) -> Result<Recovered, DotErro
     let more = orphans.len() as i64 == BATCH;
     attempt::adopt(worker, &orphans.iter().map(|orphan| orphan.run_id).collect::<Vec<_>>())?;
     let codes: Vec<String> = orphans.iter().map(|orphan| orphan.code.clone()).collect();
-    let mut session = Session::open(extension, Some(&codes))?;
+    let session = Session::open(extension, Some(&codes))?;
     let (mut resumed, mut lost) = (Vec::new(), Vec::new());
     for orphan in orphans {
-        match resume(&mut session, &orphan) {
+        match resume(&session, &orphan) {
             Some(delivery) => resumed.push(delivery),
             None => lost.push(interrupted(&orphan)),
         }
     }
-    settle::settle(extension, worker, &lost)?;
+    settle::settle(worker, &lost)?;
     Ok(Recovered { resumed, doubted: lost.len(), more })
 }
 
 /// The delivery that asks the agent, when it said 202, there is time left, and the run is permitted here.
-fn resume(session: &mut Session, orphan: &Orphan) -> Option<(Delivery, String)> {
+fn resume(session: &Session, orphan: &Orphan) -> Option<(Delivery, String)> {
     let url = orphan.status_url.clone()?;
     let claims = Claims {
         run_id: orphan.run_id,
@@ -78,7 +78,8 @@ fn resume(session: &mut Session, orphan: &Orphan) -> Option<(Delivery, String)> 
         run_id: orphan.run_id,
         process_run_id: orphan.process_run_id,
     };
-    let findings = gates::ask(session, &question);
+    // Asked about, not sent: what has changed since does not matter, except to egress, which the engine checks.
+    let findings = gates::form(session, &question, true);
     let (mut policy, request) = (findings.policy?, findings.request?);
     #[allow(clippy::cast_possible_truncation)] // bounded by the policy's own range
     let left_ms = orphan.left_ms as i64;

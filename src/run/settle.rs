@@ -6,15 +6,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::leases;
-use super::session::Session;
 use crate::domain::answer::{self, Answer, Reach};
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::state::{self, Cause, RunStatus};
 use crate::store::attempt::{self, End, Ended};
 use crate::store::event::{self, Remark};
-use crate::store::extension::Extension;
-use crate::store::usage;
+use crate::store::{port, usage};
 
 /// A delivery that is over.
 #[derive(Clone, Debug)]
@@ -39,7 +37,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// XX000 only.
-pub fn settle(extension: &Extension, worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
+pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
     let (mutating, harmless): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(|o| o.mode.mutates());
     let mut ended = attempt::settle(worker, &ends(&harmless), false)?;
     ended.extend(attempt::settle(worker, &ends(&mutating), true)?);
@@ -49,7 +47,7 @@ pub fn settle(extension: &Extension, worker: Uuid, outcomes: &[Outcome]) -> Resu
     let late: Vec<&Outcome> = missed.into_iter().filter(|o| doubted.iter().all(|e| e.run_id != o.run_id)).collect();
     event::remark(&late.into_iter().map(late_answer).collect::<Vec<_>>())?;
     count(outcomes, ended.iter().chain(&doubted))?;
-    release(extension, outcomes, &ended)
+    release(outcomes, &ended)
 }
 
 /// Records that agents accepted runs and where they are to be asked.
@@ -131,7 +129,7 @@ fn count<'a>(outcomes: &[Outcome], ended: impl Iterator<Item = &'a Ended>) -> Re
     usage::owe(&codes)
 }
 
-fn release(extension: &Extension, outcomes: &[Outcome], ended: &[Ended]) -> Result<(), DotError> {
+fn release(outcomes: &[Outcome], ended: &[Ended]) -> Result<(), DotError> {
     let doubtful = |run_id: Uuid| {
         outcomes.iter().any(|o| o.run_id == run_id && answer::cause(o.mode, &o.answer) == Cause::OutcomeUnknown)
     };
@@ -143,9 +141,9 @@ fn release(extension: &Extension, outcomes: &[Outcome], ended: &[Ended]) -> Resu
     if over.is_empty() {
         return Ok(());
     }
-    let session = Session::open(extension, Some(&[]))?;
+    let ports = port::load()?;
     for (key, run_id) in over {
-        leases::release(&session, key, run_id)?;
+        leases::release(&ports, key, run_id)?;
     }
     Ok(())
 }

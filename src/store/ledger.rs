@@ -10,6 +10,7 @@ use crate::domain::mode::Mode;
 use crate::domain::state::RunStatus;
 use crate::error;
 use crate::pg::rows::Row;
+use crate::pg::settings;
 
 /// A run to be recorded, as the first gates left it.
 #[derive(Clone, Debug)]
@@ -126,17 +127,15 @@ pub struct Standing {
 /// # Errors
 /// XX000 only.
 pub fn standing(run_id: Uuid) -> Result<Option<Standing>, DotError> {
-    // xmin is compared with the transaction's own id: a run that this transaction made cannot be sent while it lasts.
-    let sql =
-        "SELECT r.run_status, r.xmin::text = (pg_current_xact_id_if_assigned()::text::numeric % 4294967296)::text,
-                      r.requested_by_oid
+    let sql = "SELECT r.run_status, r.xmin::text::bigint, r.requested_by_oid
                FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
     let found = spi::row(sql, &[spi::uuid(run_id).into()], |row| {
-        Ok((spi::need::<String>(row, 1)?, row.get::<bool>(2)?.unwrap_or(false), spi::need(row, 3)?))
+        Ok((spi::need::<String>(row, 1)?, spi::need::<i64>(row, 2)?, spi::need(row, 3)?))
     })?;
     found
-        .map(|(status, is_own, requested_by)| {
+        .map(|(status, xmin, requested_by)| {
             let status = RunStatus::parse(&status).ok_or_else(|| error::internal("unknown run status"))?;
+            let is_own = u32::try_from(xmin).is_ok_and(settings::is_own_transaction);
             Ok(Standing { status, is_own, requested_by })
         })
         .transpose()

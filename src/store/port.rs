@@ -74,6 +74,8 @@ pub struct Function {
     pub is_trusted: bool,
 }
 
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 /// All ports: a function, or why there is none.
 #[derive(Clone, Debug)]
 pub struct Ports(Vec<(Name, Result<Function, String>)>);
@@ -211,7 +213,8 @@ impl Ports {
         match caught {
             Ok(Ok(value)) => PortAnswer::Value(value.flatten().unwrap_or(Value::Null)),
             Ok(Err(error)) => PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message },
-            Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
+            // A lock that somebody holds is an answer: the substrate's, that it cannot tell in time.
+            Err(caught) if caught.is_retryable_or_cancel() && caught.sqlstate != LOCK_NOT_AVAILABLE => caught.raise(),
             Err(caught) => PortAnswer::Failed { sqlstate: caught.sqlstate, message: caught.message },
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::database::Context;
+use super::context::Context;
 use super::turn::{self, Trouble};
 use crate::domain::answer::{Answer, Reach};
 use crate::domain::decide;
@@ -171,7 +171,7 @@ impl Calls {
     }
 
     fn settle(&self, context: &Context, outcomes: &[Outcome]) -> Result<(), Trouble> {
-        turn::transaction(context, c"settling", |extension| settle::settle(extension, self.worker, outcomes))
+        turn::transaction(context, c"settling", |_| settle::settle(self.worker, outcomes))
     }
 }
 

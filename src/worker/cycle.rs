@@ -6,12 +6,12 @@
 use std::time::{Duration, Instant};
 
 use super::calls::Calls;
-use super::database::{Context, Ended};
+use super::context::{Context, Ended};
 use super::turn::{self, Trouble};
 use crate::guc;
-use crate::pg::{latch, signals};
-use crate::run::{claim, leases, recover, session::Session, usage};
-use crate::store::{grant, queue};
+use crate::pg::{latch, session, signals};
+use crate::run::{claim, leases, recover, usage};
+use crate::store::{grant, port, queue};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -68,7 +68,7 @@ impl Worker<'_> {
         }
         self.collect()?;
         if self.context.must_leave() {
-            return Err(Trouble::Left);
+            return self.leave();
         }
         if self.context.take_wake() {
             self.look = true;
@@ -82,6 +82,16 @@ impl Worker<'_> {
         let due = self.tend()?;
         self.pause = None;
         Ok(if self.recovering { Duration::ZERO } else { due })
+    }
+
+    /// Claims nothing more, and leaves once the calls that are out have ended. Who cannot wait for that sends SIGTERM,
+    /// and what was out is in doubt.
+    fn leave(&mut self) -> Result<Duration, Trouble> {
+        if self.calls.in_flight() == 0 {
+            self.pay();
+            return Err(Trouble::Left);
+        }
+        Ok(TEND_EVERY)
     }
 
     fn collect(&mut self) -> Result<(), Trouble> {
@@ -133,10 +143,10 @@ impl Worker<'_> {
         }
         let now = Instant::now();
         if now >= self.tend_at {
-            let (more, due) = turn::transaction(self.context, c"tending leases", |extension| {
+            let (more, due) = turn::transaction(self.context, c"tending leases", |_| {
                 let mut more = false;
                 if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
-                    more = leases::tend(&Session::open(extension, Some(&[]))?)?;
+                    more = leases::tend(&port::load()?)?;
                 }
                 Ok((more, turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?)))
             })?;
@@ -168,6 +178,9 @@ impl Worker<'_> {
     }
 
     fn wait(&mut self, timeout: Duration) {
+        if timeout > TEND_EVERY {
+            session::report_statistics(true);
+        }
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;

@@ -8,6 +8,7 @@
 use pgrx::pg_sys::Oid;
 use uuid::Uuid;
 
+use super::context::{Context, Ended};
 use super::cycle;
 use super::hold::Seat;
 use super::slots::{Reason, State};
@@ -15,39 +16,6 @@ use super::start;
 use crate::pg::lock::{SessionLock, try_session_lock};
 use crate::pg::role::RoleProblem;
 use crate::pg::{bgworker, process, role, session, signals, xact};
-
-/// What a worker knows of itself, for as long as it lives.
-pub struct Context {
-    /// The database it serves.
-    pub database: Oid,
-    /// The extension it serves. Another one under the same name is not ours: compare at each turn.
-    pub extension: Oid,
-    /// This process, and no other ever: pids and names come back.
-    pub identity: Uuid,
-    seat: Seat,
-}
-
-impl Context {
-    /// Whether a commit has left work since the last call.
-    pub fn take_wake(&self) -> bool {
-        self.seat.take_wake()
-    }
-
-    /// Whether to finish what is in hand and return [`Ended::Left`]: somebody needs the database empty, or the settings
-    /// changed. After a few seconds SIGTERM follows where a command waits.
-    pub fn must_leave(&self) -> bool {
-        self.seat.must_leave()
-    }
-}
-
-/// Why a worker's work is over. Anything else is an error: raise it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The extension is gone, or is another one.
-    NoExtension,
-    /// It was asked to leave.
-    Left,
-}
 
 /// The process. `role` is what the launcher found for dot_wrapper.worker_role.
 pub fn main(database: Oid, role: Oid) {
@@ -64,10 +32,10 @@ pub fn main(database: Oid, role: Oid) {
         leave(&seat, State::Failed, Reason::Twice);
     }
     seat.running();
-    let context = Context { database, extension, identity: Uuid::now_v7(), seat };
+    let context = Context::new(extension, Uuid::now_v7(), seat);
     match cycle::run(&context) {
-        Ended::NoExtension => leave(&context.seat, State::NoExtension, Reason::None),
-        Ended::Left => leave(&context.seat, State::Left, Reason::None),
+        Ended::NoExtension => leave(context.seat(), State::NoExtension, Reason::None),
+        Ended::Left => leave(context.seat(), State::Left, Reason::None),
     }
 }
 

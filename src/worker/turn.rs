@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::time::Duration;
 
-use super::database::Context;
+use super::context::Context;
 use crate::domain::error::DotError;
 use crate::pg::{session, xact};
 use crate::store::extension::{self, Extension};

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::server::{Server, json, wait_for_close};
 use super::{Config, Rig, assert_end, call};
 use crate::domain::answer::{Reach, Verdict};
-use crate::engine::thread::{Reports, watched};
+use crate::engine::reports::Reports;
+use crate::engine::thread::watched;
 use crate::engine::{Engine, Report, Waker};
 
 const OK: &str = r#"{"status":"succeeded"}"#;
