@@ -1,5 +1,8 @@
 -- The internal schema and the worker's role. First of the install script.
 
+-- Whatever stands in the target schema is out of reach for unqualified names and operators of this script.
+SET LOCAL search_path TO pg_catalog, pg_temp;
+
 DO $bootstrap$
 BEGIN
     IF '@extschema@' ~ '^"?pg_' THEN

@@ -15,6 +15,21 @@ COMMENT ON TABLE dot_wrapper.port IS
 COMMENT ON COLUMN dot_wrapper.port.function IS 'Schema-qualified signature, resolved at each call';
 COMMENT ON COLUMN dot_wrapper.port.reason IS 'Why the port is unbound';
 
+-- A dump is restored over the rows that CREATE EXTENSION has just written; what was dumped wins.
+CREATE FUNCTION dot_wrapper.replace_port() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM dot_wrapper.port p WHERE p.port = new.port;
+    RETURN new;
+END
+$$;
+REVOKE ALL ON FUNCTION dot_wrapper.replace_port() FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.replace_port() IS 'An inserted port takes the place of the one that is there, so that a dump can be restored';
+CREATE TRIGGER port_replaces BEFORE INSERT ON dot_wrapper.port
+    FOR EACH ROW EXECUTE FUNCTION dot_wrapper.replace_port();
+
 -- Trusted to have its code run by the worker: a superuser, whoever installs, or the database's owner.
 CREATE FUNCTION dot_wrapper.is_trusted_owner(owner oid) RETURNS boolean
 LANGUAGE sql STABLE
@@ -106,6 +121,21 @@ BEGIN
             ('iu_core.operator_runtime_enabled', 'false'),
             ('fs_snapshot_present', '0'),
             ('queue.worker.enabled', 'false');
+        -- As for the ports: a dump is restored over the rows above, and what was dumped wins.
+        CREATE FUNCTION dot_wrapper.replace_config() RETURNS trigger
+        LANGUAGE plpgsql
+        SET search_path = pg_catalog, pg_temp
+        AS $fn$
+        BEGIN
+            DELETE FROM @extschema@.dot_config c WHERE c.key = new.key;
+            RETURN new;
+        END
+        $fn$;
+        REVOKE ALL ON FUNCTION dot_wrapper.replace_config() FROM PUBLIC;
+        COMMENT ON FUNCTION dot_wrapper.replace_config() IS
+            'An inserted setting takes the place of the one that is there, so that a dump can be restored';
+        CREATE TRIGGER dot_config_replaces BEFORE INSERT ON @extschema@.dot_config
+            FOR EACH ROW EXECUTE FUNCTION dot_wrapper.replace_config();
         PERFORM pg_catalog.pg_extension_config_dump('@extschema@.dot_config', '');
     END IF;
 
@@ -344,5 +374,5 @@ BEGIN
 END
 $substrate$;
 
--- Only what an operator bound by hand is worth dumping; the rest is found anew.
-SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.port', $$WHERE origin = 'bound'$$);
+-- Only what an operator bound or unbound by hand is worth dumping; the rest is found anew.
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.port', $$WHERE origin = 'bound' OR reason = 'unbound by fn_dot_bind'$$);

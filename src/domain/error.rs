@@ -22,6 +22,8 @@ pub enum SqlState {
     FeatureNotSupported,
     /// 25001: not inside this transaction.
     ActiveSqlTransaction,
+    /// 25006: on a standby nothing can be recorded.
+    ReadOnlySqlTransaction,
     /// XX000: a defect of ours.
     Internal,
 }

@@ -108,8 +108,11 @@ fn hold_unpermitted(key: &[u8], candidates: Vec<Candidate>) -> Result<Vec<(Uuid,
             None => held.push(run_id),
         }
     }
-    for run_id in &held {
-        pgrx::warning!("dot_wrapper: queue row {run_id} has no valid permit and is not executed; see fn_dot_resume()");
+    if let Some(first) = held.first() {
+        let n = held.len();
+        pgrx::warning!(
+            "dot_wrapper: {n} queue rows without a valid permit are not executed, {first} first; see fn_dot_resume()"
+        );
     }
     queue::hold(&held)?;
     event::remark(&remarks)?;

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::spi;
 use crate::domain::error::{DotError, SqlState};
+use crate::pg::session;
 use crate::pg::user::{self, Trust};
 
 /// The installed extension.
@@ -33,8 +34,13 @@ const OWN_PATH: &str = "pg_catalog, pg_temp";
 /// Looks the extension up. Reads catalogs only, with the rights of whoever calls.
 ///
 /// # Errors
-/// 55000 when it is not installed in this database.
+/// 55000 when it is not installed in this database, 25006 on a standby.
 pub fn current() -> Result<Extension, DotError> {
+    if session::in_recovery() {
+        return Err(DotError::new(SqlState::ReadOnlySqlTransaction, "this server is a standby")
+            .detail("Every call leaves a row in the ledger, and nothing can be written here.")
+            .hint("Call it on the primary; the views can be read here."));
+    }
     let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname)
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";

@@ -152,8 +152,6 @@ pub fn bind(name: Name, function: Option<&Function>) -> Result<Option<crate::pg:
     let sql = "INSERT INTO dot_wrapper.port AS p (port, function, origin, reason)
                VALUES ($1, $2, CASE WHEN $2 IS NULL THEN 'unbound' ELSE 'bound' END,
                        CASE WHEN $2 IS NULL THEN 'unbound by fn_dot_bind' END)
-               ON CONFLICT (port) DO UPDATE
-               SET function = excluded.function, origin = excluded.origin, reason = excluded.reason
                RETURNING p";
     let signature = function.map(|f| format!("{}({})", f.call, f.arguments));
     spi::row(sql, &[name.as_str().into(), signature.into()], |row| spi::need(row, 1))
