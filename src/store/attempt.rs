@@ -159,6 +159,15 @@ pub fn orphans(worker: Uuid, limit: i64) -> Result<Vec<Orphan>, DotError> {
     Ok(found.into_iter().flatten().collect())
 }
 
+/// True when there are attempts that another worker recorded.
+///
+/// # Errors
+/// XX000 only.
+pub fn has_orphans(worker: Uuid) -> Result<bool, DotError> {
+    let sql = "SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue q WHERE q.state = 'running' AND q.worker <> $1)";
+    Ok(spi::row(sql, &[spi::uuid(worker).into()], |row| spi::need(row, 1))?.unwrap_or(false))
+}
+
 /// Makes these attempts ours.
 ///
 /// # Errors

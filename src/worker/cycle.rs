@@ -11,7 +11,7 @@ use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::{latch, session, signals};
 use crate::run::{claim, leases, recover, usage};
-use crate::store::{grant, port, queue};
+use crate::store::{attempt, grant, port, queue};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -143,15 +143,19 @@ impl Worker<'_> {
         }
         let now = Instant::now();
         if now >= self.tend_at {
-            let (more, due) = turn::transaction(self.context, c"tending leases", |_| {
+            let worker = self.context.identity;
+            let (more, due, orphans) = turn::transaction(self.context, c"tending leases", |_| {
                 let mut more = false;
                 if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
                     more = leases::tend(&port::load()?)?;
                 }
-                Ok((more, turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?)))
+                let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
+                Ok((more, due, attempt::has_orphans(worker)?))
             })?;
             let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
             self.tend_at = now + if more { Duration::ZERO } else { next };
+            // A dump that was restored under a living worker brings attempts of workers that never were here.
+            self.recovering |= orphans;
         }
         let mut wait = self.tend_at.saturating_duration_since(now);
         if let Some(pay_at) = self.pay_at {
