@@ -105,7 +105,7 @@ CREATE TABLE dot_wrapper.dot_run_event (
     CONSTRAINT event_detail_object CHECK (jsonb_typeof(detail) = 'object')
 );
 COMMENT ON TABLE dot_wrapper.dot_run_event IS 'State changes and remarks, append-only';
-COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, release_failed';
+COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, no_permit';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.to_status IS 'The new state; NULL for a remark that changes none';
 CREATE INDEX dot_run_event_run ON dot_wrapper.dot_run_event (run_id);
 
@@ -149,13 +149,20 @@ CREATE TABLE dot_wrapper.instance (
     database_oid oid NOT NULL,
     permit_key bytea NOT NULL CONSTRAINT instance_key_long CHECK (length(permit_key) >= 32)
 );
-COMMENT ON TABLE dot_wrapper.instance IS 'Which database this is, and the key of its permits. Never dumped: a restored or copied database executes nothing until fn_dot_resume().';
+COMMENT ON TABLE dot_wrapper.instance IS 'Which database this is, and the key of its permits. Never dumped: no permit of another database verifies here. A copy made with TEMPLATE is told by it.';
 INSERT INTO dot_wrapper.instance (system_identifier, database_oid, permit_key)
 SELECT s.system_identifier, d.oid,
        -- Two version 4 UUIDs: 244 bits from the server's strong random source.
        pg_catalog.decode(replace(pg_catalog.gen_random_uuid()::text || pg_catalog.gen_random_uuid()::text, '-', ''), 'hex')
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database();
+
+CREATE TABLE dot_wrapper.lineage (
+    system_identifier numeric NOT NULL,
+    database_oid oid NOT NULL
+);
+COMMENT ON TABLE dot_wrapper.lineage IS 'The databases that this ledger has lived in. Dumped: a row of another database says that this one was restored, and nothing is executed until fn_dot_resume().';
+INSERT INTO dot_wrapper.lineage SELECT i.system_identifier, i.database_oid FROM dot_wrapper.instance i;
 
 CREATE FUNCTION dot_wrapper.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
@@ -185,7 +192,7 @@ CREATE TRIGGER dot_run_event_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON dot_wra
 
 -- The worker connects with nothing but these.
 GRANT USAGE ON SCHEMA dot_wrapper TO dot_wrapper_worker;
-GRANT SELECT ON dot_wrapper.dot_run, dot_wrapper.port, dot_wrapper.instance TO dot_wrapper_worker;
+GRANT SELECT ON dot_wrapper.dot_run, dot_wrapper.port, dot_wrapper.instance, dot_wrapper.lineage TO dot_wrapper_worker;
 GRANT UPDATE (run_status, reason, message, attempts, started_at, finished_at, fencing_token, result, observations, admitted)
     ON dot_wrapper.dot_run TO dot_wrapper_worker;
 GRANT SELECT, INSERT ON dot_wrapper.dot_run_attempt, dot_wrapper.dot_run_event TO dot_wrapper_worker;
@@ -202,3 +209,4 @@ SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_queue_seq_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.fencing_token_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.usage_debt', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.lineage', '');

@@ -53,7 +53,7 @@ CREATE TABLE dot_wrapper.policy (
 COMMENT ON TABLE dot_wrapper.policy IS 'How tools may be run: one row for an engine, one for a tool that differs. NULL: as the engine says, or the default.';
 COMMENT ON COLUMN dot_wrapper.policy.name IS 'The engine''s name, or the tool''s code';
 COMMENT ON COLUMN dot_wrapper.policy.modes IS 'Modes offered besides plan; default {apply}. A tool that does not declare verify is refused, never silently run.';
-COMMENT ON COLUMN dot_wrapper.policy.idempotent IS 'The engine promises that a second delivery with the same key has no second effect; default false';
+COMMENT ON COLUMN dot_wrapper.policy.idempotent IS 'The engine promises that a second delivery with the same key has no second effect; default false. Kept for retries: this version delivers each run once.';
 COMMENT ON COLUMN dot_wrapper.policy.lease IS 'Lease key: text with {code} and {args.NAME}, or none; default tool:{code}';
 COMMENT ON COLUMN dot_wrapper.policy.lease_ttl_s IS 'Seconds, 10 to 86400; default 300; renewed while the run is not over';
 COMMENT ON COLUMN dot_wrapper.policy.connect_timeout_ms IS 'Milliseconds for DNS, TCP and TLS, 100 to 60000; default 5000';

@@ -1,13 +1,15 @@
 -- The ledger as others may read it: a role sees the runs that it, or a role it is a member of, requested;
 -- members of pg_read_all_data see all. SELECT on a view is for the administrator to grant.
+-- Name and OID must both fit: in another cluster, after a restore, the OID may be somebody else's.
 
 CREATE VIEW @extschema@.dot_run WITH (security_barrier) AS
 SELECT r.run_id, r.process_run_id, r.code, r.mode, r.run_status, r.reason, r.message, r.attempts, r.requested_by,
        r.requested_at, r.started_at, r.finished_at, r.idempotency_key, r.args, r.engine, r.fingerprint, r.request,
        r.gates, r.lease_key, r.fencing_token, r.start_by, r.result, r.observations
 FROM dot_wrapper.dot_run r
-WHERE pg_catalog.pg_has_role(r.requested_by_oid, 'USAGE')
-   OR (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'));
+WHERE (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
+   OR EXISTS (SELECT FROM pg_catalog.pg_roles o
+              WHERE o.oid = r.requested_by_oid AND o.rolname = r.requested_by AND pg_catalog.pg_has_role(o.oid, 'USAGE'));
 COMMENT ON VIEW @extschema@.dot_run IS 'The ledger: one row per run that the reader may see';
 
 CREATE VIEW @extschema@.dot_run_event WITH (security_barrier) AS

@@ -9,6 +9,7 @@ pub mod databases;
 pub mod entry;
 pub mod latch;
 pub mod lock;
+pub mod log;
 mod memory;
 pub mod process;
 pub mod role;

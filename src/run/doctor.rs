@@ -64,9 +64,12 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         let mut checks = processes(background);
         checks.push(instance(&session));
         checks.extend(ports(&session));
-        let advice = "UPDATE dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled';";
-        checks.push(from_decision("toggle", &session.toggle(), advice));
-        checks.push(from_decision("guard", &session.guard(), "SELECT * FROM fn_preflight_guard();"));
+        let schema = &extension.schema;
+        let advice =
+            format!("UPDATE {schema}.dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled';");
+        checks.push(from_decision("toggle", &session.toggle(), &advice));
+        let advice = format!("SELECT * FROM {schema}.fn_preflight_guard();");
+        checks.push(from_decision("guard", &session.guard(), &advice));
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
         checks.extend(unfinished()?);
@@ -162,7 +165,7 @@ fn catalogue(session: &Session) -> Check {
     let mut codes: Vec<_> = tools.iter().map(|tool| &tool.code).collect();
     codes.dedup();
     let detail =
-        format!("{} tools, {} active, {callable} with an engine that can be called", tools.len(), active.len());
+        format!("tools: {}, active: {}, with an engine that can be called: {callable}", tools.len(), active.len());
     if codes.len() < tools.len() {
         return warn("catalogue", format!("{detail}; some codes are not unique"), "Runs of such a tool are refused.");
     }

@@ -17,9 +17,10 @@ use crate::domain::state::{self, Cause, RunStatus};
 use crate::domain::{canonical, lease};
 use crate::error;
 use crate::pg::rows::Row;
-use crate::pg::{lock, user};
+use crate::pg::{lock, log, user};
+use crate::store::extension::Extension;
 use crate::store::ledger::{self, NewRun};
-use crate::store::{event, extension, grant, queue};
+use crate::store::{event, extension, grant, queue, role};
 
 /// What is known of the worker that would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +68,7 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
     let requester = Requester::current();
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
+        requester.must_be_allowed(&extension)?;
         let mut session = Session::open(&extension, None)?;
         let codes = select(&session, &filter)?;
         let call = |code| Call {
@@ -89,6 +91,16 @@ impl Requester {
     fn current() -> Self {
         let oid = user::current();
         Requester { oid, name: user::name_of(oid) }
+    }
+
+    /// `fn_dot_run_all` besides `fn_dot_run`, not instead: the second gate asks for the latter.
+    fn must_be_allowed(&self, extension: &Extension) -> Result<(), DotError> {
+        if role::requesters(extension, &[self.oid])?.iter().any(|requester| requester.may_call) {
+            return Ok(());
+        }
+        Err(DotError::new(SqlState::InsufficientPrivilege, "permission denied for function fn_dot_run")
+            .detail(format!("fn_dot_run_all calls it for role {}.", self.name))
+            .hint("GRANT EXECUTE ON FUNCTION fn_dot_run to that role."))
     }
 }
 
@@ -299,7 +311,7 @@ fn first_state(mode: Mode, findings: &Findings) -> Result<(RunStatus, Option<&De
 /// The caller may roll back, and with it goes the row; the server's log keeps the refusal in any case.
 fn log_refusal(run_id: Uuid, call: &Call, block: &Decision) {
     let (gate, reason) = (block.gate.as_str(), &block.reason);
-    pgrx::log!("dot_wrapper: run {run_id} of {} ({}) refused by gate {gate}: {reason}", call.code, call.mode);
+    log::line(&format!("dot_wrapper: run {run_id} of {} ({}) refused by gate {gate}: {reason}", call.code, call.mode));
 }
 
 fn permit_for(

@@ -41,7 +41,8 @@ pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
 }
 
 fn may_see(caller: pgrx::pg_sys::Oid, standing: &Standing) -> bool {
-    user::has_privileges_of(caller, standing.requested_by)
+    let (role, name) = &standing.requested_by;
+    (user::name_of(*role) == *name && user::has_privileges_of(caller, *role))
         || user::has_privileges_of(caller, pgrx::pg_sys::ROLE_PG_READ_ALL_DATA.into())
 }
 

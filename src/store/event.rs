@@ -25,7 +25,7 @@ pub struct Remark {
     pub run_id: Uuid,
     /// The attempt it is about.
     pub attempt: Option<i32>,
-    /// `accepted`, `late_answer`, `lease_lost`, `release_failed`, `no_permit`, `resumed`.
+    /// `accepted`, `late_answer`, `lease_lost`, `no_permit`.
     pub event: &'static str,
     /// The facts.
     pub detail: Value,

@@ -65,7 +65,9 @@ pub fn as_owner<T>(extension: &Extension, body: impl FnOnce() -> T) -> T {
 pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
     let sql = "SELECT i.system_identifier = $1::numeric
                       AND i.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d
-                                            WHERE d.datname = pg_catalog.current_database()),
+                                            WHERE d.datname = pg_catalog.current_database())
+                      AND NOT EXISTS (SELECT FROM dot_wrapper.lineage l
+                                      WHERE l.system_identifier <> i.system_identifier OR l.database_oid <> i.database_oid),
                       i.permit_key
                FROM dot_wrapper.instance i";
     spi::row(sql, &[system_identifier.to_string().into()], |row| {
@@ -91,7 +93,10 @@ pub fn stamp(system_identifier: u64) -> Result<(), DotError> {
                    permit_key = CASE WHEN i.database_oid = excluded.database_oid
                                           AND i.system_identifier = excluded.system_identifier
                                      THEN i.permit_key ELSE excluded.permit_key END";
-    spi::run(sql, &[system_identifier.to_string().into()]).map(drop)
+    spi::run(sql, &[system_identifier.to_string().into()])?;
+    spi::run("DELETE FROM dot_wrapper.lineage", &[])?;
+    let own = "INSERT INTO dot_wrapper.lineage SELECT i.system_identifier, i.database_oid FROM dot_wrapper.instance i";
+    spi::run(own, &[]).map(drop)
 }
 
 /// The inputs of a decision about the instance, for the ledger.

@@ -96,7 +96,7 @@ pub fn release_later(key: &str, run_id: Uuid) -> Result<(), DotError> {
 /// # Errors
 /// XX000 only.
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
-    let sql = "SELECT min(CASE WHEN g.release_due THEN 1000
+    let sql = "SELECT min(CASE WHEN g.release_due THEN 0
                       ELSE (extract(epoch FROM g.expires_at - clock_timestamp()) - g.ttl_s * 2 / 3) * 1000 END)::float8
                FROM dot_wrapper.lease_grant g";
     Ok(spi::row(sql, &[], |row| row.get::<f64>(1))?.flatten())

@@ -118,8 +118,8 @@ pub struct Standing {
     pub status: RunStatus,
     /// True when this very transaction recorded it.
     pub is_own: bool,
-    /// Who requested it.
-    pub requested_by: pgrx::pg_sys::Oid,
+    /// Who requested it: the role's OID, and its name of then.
+    pub requested_by: (pgrx::pg_sys::Oid, String),
 }
 
 /// Where a run stands; `None` when there is no such run.
@@ -127,10 +127,10 @@ pub struct Standing {
 /// # Errors
 /// XX000 only.
 pub fn standing(run_id: Uuid) -> Result<Option<Standing>, DotError> {
-    let sql = "SELECT r.run_status, r.xmin::text::bigint, r.requested_by_oid
+    let sql = "SELECT r.run_status, r.xmin::text::bigint, r.requested_by_oid, r.requested_by::text
                FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
     let found = spi::row(sql, &[spi::uuid(run_id).into()], |row| {
-        Ok((spi::need::<String>(row, 1)?, spi::need::<i64>(row, 2)?, spi::need(row, 3)?))
+        Ok((spi::need::<String>(row, 1)?, spi::need::<i64>(row, 2)?, (spi::need(row, 3)?, spi::need(row, 4)?)))
     })?;
     found
         .map(|(status, xmin, requested_by)| {
