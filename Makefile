@@ -1,0 +1,40 @@
+# What people do with this repository. Each target is a script under .ci that says what it does; a fresh Debian 12 with a
+# Rust toolchain is enough, and what is already there is not fetched again.
+
+# The server version of demo and lint, and of test when given: 15, 16 or 18.
+PG ?= 15
+# The server versions of test.
+PGS ?= $(if $(filter file,$(origin PG)),15 16,$(PG))
+# Which kinds of test.
+KINDS ?= unit regress isolation cluster layout
+# Whose PostgreSQL `make install` installs into.
+PG_CONFIG ?= pg_config
+
+.PHONY: help demo test install lint clean
+
+help:
+	@echo "make demo                 build, start a private cluster and an agent, and show the whole of it"
+	@echo "make test                 every test on PostgreSQL 15 and 16; PG=18 for one version, KINDS=\"$(KINDS)\""
+	@echo "make install PG_CONFIG=…  build for production and install into that PostgreSQL"
+	@echo "make lint                 formatting, clippy, documentation"
+	@echo "make clean                remove what was built and downloaded (not Debian's packages)"
+
+demo:
+	@.ci/setup $(PG)
+	@.ci/install-dev $(PG)
+	@examples/demo.sh $(PG)
+
+test:
+	@.ci/setup $(PGS)
+	@.ci/test "$(PGS)" "$(KINDS)"
+
+install:
+	@.ci/setup tools
+	@.ci/install-release "$(PG_CONFIG)"
+
+lint:
+	@.ci/setup $(PG)
+	@.ci/lint $(PG)
+
+clean:
+	@.ci/clean
