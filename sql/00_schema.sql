@@ -24,9 +24,13 @@ COMMENT ON SCHEMA dot_wrapper IS
 DO $role$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dot_wrapper_worker') THEN
-        CREATE ROLE dot_wrapper_worker LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
-        COMMENT ON ROLE dot_wrapper_worker IS
-            'The background worker of dot_wrapper authenticates as this role. It needs no password; reject it in pg_hba.conf.';
+        BEGIN
+            CREATE ROLE dot_wrapper_worker LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+            COMMENT ON ROLE dot_wrapper_worker IS
+                'The background worker of dot_wrapper authenticates as this role. It needs no password; reject it in pg_hba.conf.';
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;   -- made at this very moment for another database
+        END;
     END IF;
 END
 $role$;

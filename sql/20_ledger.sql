@@ -130,11 +130,9 @@ CREATE TABLE dot_wrapper.lease_grant (
     run_id uuid NOT NULL,
     fencing_token bigint NOT NULL,
     ttl_s integer NOT NULL CONSTRAINT grant_ttl_bounded CHECK (ttl_s BETWEEN 10 AND 86400),
-    expires_at timestamptz NOT NULL,
-    release_due boolean NOT NULL DEFAULT false
+    expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE dot_wrapper.lease_grant IS 'Which run was last granted which lease, and its token. The lease itself is the substrate''s.';
-COMMENT ON COLUMN dot_wrapper.lease_grant.release_due IS 'The run is over and the substrate has not let go yet';
 
 CREATE TABLE dot_wrapper.usage_debt (
     code text PRIMARY KEY,
@@ -157,12 +155,13 @@ SELECT s.system_identifier, d.oid,
 FROM pg_catalog.pg_control_system() s, pg_catalog.pg_database d
 WHERE d.datname = pg_catalog.current_database();
 
-CREATE TABLE dot_wrapper.lineage (
+-- Its name comes first in the alphabet, and so its rows come first in a restore: what follows is then known as a copy.
+CREATE TABLE dot_wrapper.ancestry (
     system_identifier numeric NOT NULL,
     database_oid oid NOT NULL
 );
-COMMENT ON TABLE dot_wrapper.lineage IS 'The databases that this ledger has lived in. Dumped: a row of another database says that this one was restored, and nothing is executed until fn_dot_resume().';
-INSERT INTO dot_wrapper.lineage SELECT i.system_identifier, i.database_oid FROM dot_wrapper.instance i;
+COMMENT ON TABLE dot_wrapper.ancestry IS 'The databases that this ledger has lived in. Dumped: a row of another database says that this one was restored, and nothing is executed until fn_dot_resume().';
+INSERT INTO dot_wrapper.ancestry SELECT i.system_identifier, i.database_oid FROM dot_wrapper.instance i;
 
 CREATE FUNCTION dot_wrapper.refuse_change() RETURNS trigger
 LANGUAGE plpgsql
@@ -192,7 +191,7 @@ CREATE TRIGGER dot_run_event_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON dot_wra
 
 -- The worker connects with nothing but these.
 GRANT USAGE ON SCHEMA dot_wrapper TO dot_wrapper_worker;
-GRANT SELECT ON dot_wrapper.dot_run, dot_wrapper.port, dot_wrapper.instance, dot_wrapper.lineage TO dot_wrapper_worker;
+GRANT SELECT ON dot_wrapper.dot_run, dot_wrapper.port, dot_wrapper.instance, dot_wrapper.ancestry TO dot_wrapper_worker;
 GRANT UPDATE (run_status, reason, message, attempts, started_at, finished_at, fencing_token, result, observations, admitted)
     ON dot_wrapper.dot_run TO dot_wrapper_worker;
 GRANT SELECT, INSERT ON dot_wrapper.dot_run_attempt, dot_wrapper.dot_run_event TO dot_wrapper_worker;
@@ -209,4 +208,4 @@ SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_queue', '');
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.dot_queue_seq_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.fencing_token_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.usage_debt', '');
-SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.lineage', '');
+SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.ancestry', '');

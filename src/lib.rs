@@ -39,6 +39,7 @@ pgrx::extension_sql_file!("../sql/20_ledger.sql", name = "ledger", requires = ["
 pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["ledger"]);
 pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["config"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
+pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"], finalize);
 
 /// Called when the library is loaded, by the postmaster or by a session.
 #[allow(non_snake_case)]

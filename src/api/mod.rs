@@ -8,11 +8,12 @@ use std::time::Duration;
 use pgrx::iter::{SetOfIterator, TableIterator};
 use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::prelude::*;
-use pgrx::{JsonB, name, pg_sys};
+use pgrx::{name, pg_sys};
 
 use crate::domain::call::Raw;
 use crate::domain::error::{DotError, SqlState};
 use crate::error::report;
+use crate::pg::json::JsonText;
 use crate::pg::rows::Row;
 use crate::run::request::{Requested, WorkerFacts};
 use crate::run::{bind, doctor, request, resume, wait};
@@ -24,10 +25,11 @@ fn fn_dot_run(
     code: Option<String>,
     mode: Option<String>,
     process_run_id: Option<pgrx::Uuid>,
-    args: Option<JsonB>,
+    args: Option<JsonText>,
     idempotency_key: Option<String>,
 ) -> Result<Row, ErrorReport> {
-    let raw = Raw { code, mode, process_run_id: process_run_id.map(uuid), args: args.map(|a| a.0), idempotency_key };
+    let args = parse("args", args)?;
+    let raw = Raw { code, mode, process_run_id: process_run_id.map(uuid), args, idempotency_key };
     let requested = request::one(raw, worker_facts()).map_err(report)?;
     Ok(woken(requested))
 }
@@ -35,13 +37,14 @@ fn fn_dot_run(
 /// See the COMMENT in sql/50_api.sql.
 #[pg_extern(sql = false)]
 fn fn_dot_run_all(
-    filter: Option<JsonB>,
+    filter: Option<JsonText>,
     mode: Option<String>,
     process_run_id: Option<pgrx::Uuid>,
-    args: Option<JsonB>,
+    args: Option<JsonText>,
 ) -> Result<SetOfIterator<'static, Row>, ErrorReport> {
-    let raw = Raw { mode, process_run_id: process_run_id.map(uuid), args: args.map(|a| a.0), ..Raw::default() };
-    let all = request::all(filter.map(|f| f.0), raw, worker_facts()).map_err(report)?;
+    let (filter, args) = (parse("filter", filter)?, parse("args", args)?);
+    let raw = Raw { mode, process_run_id: process_run_id.map(uuid), args, ..Raw::default() };
+    let all = request::all(filter, raw, worker_facts()).map_err(report)?;
     Ok(SetOfIterator::new(all.into_iter().map(woken).collect::<Vec<_>>()))
 }
 
@@ -101,6 +104,14 @@ fn fn_dot_resume(run_ids: Option<Vec<Option<pgrx::Uuid>>>) -> Result<i64, ErrorR
 #[pg_extern(sql = false)]
 fn announce() {
     wake::request_wake();
+}
+
+/// PostgreSQL has parsed it already; what is left to refuse is nesting that no agent could read.
+fn parse(name: &str, text: Option<JsonText>) -> Result<Option<serde_json::Value>, ErrorReport> {
+    let parsed = text.map(|text| serde_json::from_str(&text.0)).transpose();
+    parsed.map_err(|why| {
+        report(DotError::new(SqlState::ProgramLimitExceeded, format!("{name} cannot be read")).detail(why.to_string()))
+    })
 }
 
 fn woken(requested: Requested) -> Row {

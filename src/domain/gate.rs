@@ -103,6 +103,11 @@ impl Decision {
     pub fn blocks(&self) -> bool {
         self.verdict == Verdict::Block
     }
+
+    /// True for a BLOCK that says "not now": somebody's lock was in the way of the substrate's answer (55P03).
+    pub fn is_passing(&self) -> bool {
+        self.blocks() && self.inputs["sqlstate"] == "55P03"
+    }
 }
 
 /// The decision that refuses, if any: the first BLOCK in the order of asking.
@@ -126,7 +131,9 @@ mod tests {
         let gone = Decision::block(Gate::Tool, "uncatalogued", "no such tool", json!({}));
         assert_eq!(first_plan_block(std::slice::from_ref(&off)), None);
         assert_eq!(first_block(std::slice::from_ref(&off)), Some(&off));
-        assert_eq!(first_plan_block(&[off, gone.clone()]), Some(&gone));
+        assert_eq!(first_plan_block(&[off.clone(), gone.clone()]), Some(&gone));
+        let locked = Decision::block(Gate::Toggle, "toggle_error", "lock", json!({"sqlstate": "55P03"}));
+        assert_eq!((off.is_passing(), locked.is_passing()), (false, true));
     }
 
     #[test]

@@ -26,17 +26,27 @@ pub struct Caught {
     pub hint: Option<String>,
 }
 
+/// SQLSTATE of a lock that could not be had in time.
+pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+
 impl Caught {
     /// A defect of this extension, in the shape of a caught error.
     pub fn internal(message: impl Into<String>) -> Self {
         Caught { sqlstate: "XX000".to_owned(), message: message.into(), detail: None, hint: None }
     }
 
-    /// Whether this says nothing about the statement that failed, only about the moment: deadlock and serialization
-    /// (class 40), resources (53), cancel, shutdown and crash (57), lock timeout (55P03). Raise it again; never record
-    /// it as a verdict.
+    /// Whether this says nothing about the statement that failed, only that the whole transaction has to end:
+    /// serialization, deadlock, cancel, shutdown, crash, no memory, no disk. Raise it again; never record it as a verdict.
+    ///
+    /// Listed one by one: anybody's function can raise any code, and one that chose 57000 must not stop a batch.
     pub fn is_retryable_or_cancel(&self) -> bool {
-        matches!(self.sqlstate.get(..2), Some("40" | "53" | "57")) || self.sqlstate == "55P03"
+        const END: [&str; 8] = ["40001", "40P01", "57014", "57P01", "57P02", "57P03", "53100", "53200"];
+        END.contains(&self.sqlstate.as_str())
+    }
+
+    /// Whether somebody's lock was in the way: not now, but perhaps in a moment (55P03).
+    pub fn is_lock_timeout(&self) -> bool {
+        self.sqlstate == LOCK_NOT_AVAILABLE
     }
 
     /// Raises it again as an ERROR with its SQLSTATE, DETAIL and HINT.

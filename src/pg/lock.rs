@@ -24,6 +24,20 @@ pub fn try_session_lock(kind: SessionLock) -> bool {
     acquire(tag(kind as u32, 0, FIELD4_WORKER), true, true)
 }
 
+/// Makes sure that the lock is still held, and takes it again where somebody's pg_advisory_unlock_all() in this very
+/// process has let it go. False when another process has it now.
+pub fn hold_session_lock(kind: SessionLock) -> bool {
+    let tag = tag(kind as u32, 0, FIELD4_WORKER);
+    let mode = pg_sys::ExclusiveLock.cast_signed();
+    // SAFETY: looks at this process's own lock table; the tag is fully initialised.
+    #[cfg(not(feature = "pg18"))]
+    let held = unsafe { pg_sys::LockHeldByMe(&tag, mode) };
+    // SAFETY: as above.
+    #[cfg(feature = "pg18")]
+    let held = unsafe { pg_sys::LockHeldByMe(&tag, mode, false) };
+    held || try_session_lock(kind)
+}
+
 /// Waits for the lock on `hash` in this database and keeps it until the transaction ends.
 ///
 /// Honours lock_timeout (55P03), cancel (57014) and deadlock detection (40P01): each is raised as an error.

@@ -47,6 +47,7 @@ const FORCED: &[(&CStr, &CStr)] = &[
     (c"max_parallel_workers_per_gather", c"0"),
     (c"jit", c"off"),
     (c"zero_damaged_pages", c"off"),
+    (c"exit_on_error", c"off"),
 ];
 
 /// Forces the settings above. Call it right after connecting, before the first statement.
@@ -88,6 +89,33 @@ pub fn set_local_lock_timeout(limit: Duration) {
     let millis = limit.as_millis().clamp(1, 86_400_000);
     if let Ok(value) = std::ffi::CString::new(format!("{millis}ms")) {
         set_local(c"lock_timeout", &value);
+    }
+}
+
+unsafe extern "C-unwind" {
+    fn enable_timeout_after(id: u32, delay_ms: i32);
+    fn disable_timeout(id: u32, keep_indicator: bool);
+}
+
+/// `STATEMENT_TIMEOUT` of utils/timeout.h, the same in 15 to 18.
+const STATEMENT_TIMEOUT: u32 = 3;
+
+/// A statement timeout that is running; it ends when this is dropped.
+pub struct Armed(());
+
+/// Starts a statement timeout for what follows: a worker has none by itself, whatever statement_timeout says. When it
+/// goes off, the statement that runs is cancelled with 57014.
+pub fn arm_timeout(limit: Duration) -> Armed {
+    let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the handler of this timeout is registered in every process that is connected to a database.
+    unsafe { enable_timeout_after(STATEMENT_TIMEOUT, millis) };
+    Armed(())
+}
+
+impl Drop for Armed {
+    fn drop(&mut self) {
+        // SAFETY: as above; disabling one that has gone off, or that an abort has disabled, is allowed.
+        unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
     }
 }
 

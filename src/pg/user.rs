@@ -75,7 +75,8 @@ pub fn run_as<T>(role: pg_sys::Oid, trust: Trust, path: &str, body: impl FnOnce(
     let result = body();
     // SAFETY: see above; restores exactly what was saved.
     unsafe {
-        pg_sys::AtEOXact_GUC(true, level);
+        // As at an abort: what the code SET for itself is gone with it, and does not stay in the caller's session.
+        pg_sys::AtEOXact_GUC(false, level);
         pg_sys::SetUserIdAndSecContext(user, context);
     }
     result

@@ -47,7 +47,7 @@ pub fn transaction_or_abort<T, E>(body: impl FnOnce() -> Result<T, E>) -> Result
 }
 
 /// Runs `body` in a subtransaction: released when it returns, rolled back when it fails. Usable inside SPI and in
-/// ordinary backends. Class 40, 53 and 57 errors are caught too: see [`Caught::is_retryable_or_cancel`].
+/// ordinary backends. Those that end the transaction are caught too: see [`Caught::is_retryable_or_cancel`].
 pub fn subtransaction<T>(body: impl FnOnce() -> T) -> Result<T, Caught> {
     let kept = subtransaction_or_rollback(|| Ok::<T, std::convert::Infallible>(body()))?;
     match kept {

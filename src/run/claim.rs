@@ -19,6 +19,7 @@ use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
 use crate::domain::state::{Cause, RunStatus, next};
+use crate::pg::xact;
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
 use crate::store::grant;
@@ -79,6 +80,7 @@ pub fn claim(extension: &Extension, worker: Uuid, limit: usize) -> Result<Claime
     for (run_id, run) in permitted {
         second_gate(&mut session, &requesters, run_id, run, &mut batch)?;
     }
+    queue::postpone(&batch.postponed)?;
     drop_refused(&session, &batch)?;
     let deliveries = record_intents(&session, worker, batch)?;
     Ok(Claimed { deliveries, seen, suspended: false })
@@ -88,6 +90,8 @@ pub fn claim(extension: &Extension, worker: Uuid, limit: usize) -> Result<Claime
 struct Batch {
     starts: Vec<Start>,
     drops: Vec<Drop>,
+    /// To be asked about again in a moment.
+    postponed: Vec<Uuid>,
     /// Leases of the dropped.
     leases: HashMap<Uuid, String>,
     passed: HashMap<Uuid, (QueuedRun, Policy, Request)>,
@@ -167,6 +171,10 @@ fn second_gate(
     }
     let gates = findings.to_json();
     if let Some(block) = gate::first_block(&findings.decisions) {
+        if block.is_passing() {
+            batch.postponed.push(run_id);
+            return Ok(());
+        }
         let cause = if block.gate == Gate::Deadline { Cause::Expired } else { Cause::Refused };
         let Some(status) = next(run.mode, Some(RunStatus::Queued), cause) else { return Ok(()) };
         let (gate, reason) = (block.gate.as_str(), block.reason.clone());
@@ -248,9 +256,17 @@ fn hold_lease(
     if decision.blocks() {
         return Ok((decision, None));
     }
-    let token = match grant::prolong(key, run_id, ttl_s)? {
-        Some(token) => Some(token),
-        None => grant::record(key, run_id, ttl_s)?,
+    let granted = xact::subtransaction(|| match grant::prolong(key, run_id, ttl_s) {
+        Ok(None) => grant::record(key, run_id, ttl_s),
+        other => other,
+    });
+    let token = match granted {
+        Ok(token) => token?,
+        Err(caught) if caught.is_lock_timeout() => {
+            let inputs = json!({"key": key, "sqlstate": caught.sqlstate});
+            return Ok((Decision::block(Gate::Lease, "lease_error", "the lease is being given away", inputs), None));
+        }
+        Err(caught) => caught.raise(),
     };
     Ok((decision, token))
 }

@@ -13,8 +13,8 @@ use crate::store::port::Ports;
 /// Grants handled in one transaction.
 const BATCH: i64 = 200;
 
-/// Lets a finished run's lease go. When the substrate does not answer, the grant is marked and tried again later; the
-/// lease runs out by itself in any case.
+/// Lets a finished run's lease go. When the substrate does not answer, the grant stays and it is tried again; the lease
+/// runs out by itself in any case.
 ///
 /// # Errors
 /// XX000 only.
@@ -23,7 +23,7 @@ pub fn release(ports: &Ports, key: &str, run_id: Uuid) -> Result<(), DotError> {
         PortAnswer::Value(_) => grant::forget(key, run_id),
         failed => {
             pgrx::log!("dot_wrapper: lease {key:?} of run {run_id} is not released yet: {}", describe(&failed));
-            grant::release_later(key, run_id)
+            Ok(())
         }
     }
 }

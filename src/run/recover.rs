@@ -15,7 +15,7 @@ use crate::domain::answer::{Answer, Reach};
 use crate::domain::error::DotError;
 use crate::domain::permit::{self, Claims};
 use crate::store::attempt::{self, Orphan};
-use crate::store::extension::Extension;
+use crate::store::extension::{self, Extension};
 
 /// Orphans handled in one transaction.
 const BATCH: i64 = 200;
@@ -36,6 +36,10 @@ pub struct Recovered {
 /// # Errors
 /// XX000 and 55000 only.
 pub fn recover(extension: &Extension, worker: Uuid) -> Result<Recovered, DotError> {
+    // A copy is left as it is until somebody resumes it: a restore may still be under way.
+    if !extension::instance(crate::pg::session::system_identifier())?.is_here {
+        return Ok(Recovered::default());
+    }
     let orphans = attempt::orphans(worker, BATCH)?;
     if orphans.is_empty() {
         return Ok(Recovered::default());

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::gates::{self, Findings, Question};
 use super::session::Session;
+use super::wait;
 use crate::domain::call::{self, Call, Raw};
 use crate::domain::decide::{self, PortAnswer};
 use crate::domain::error::{DotError, SqlState};
@@ -140,7 +141,7 @@ fn request(
     worker: WorkerFacts,
     call: &Call,
 ) -> Result<Requested, DotError> {
-    if let Some(row) = earlier(session, call)? {
+    if let Some(row) = earlier(session, requester, call)? {
         return Ok(Requested { row, admitted: false });
     }
     let run_id = Uuid::now_v7();
@@ -159,26 +160,29 @@ fn request(
 }
 
 /// Invariant 5: the run of the same key that was admitted first, if the tool is catalogued and the run is not a plan.
-fn earlier(session: &Session, call: &Call) -> Result<Option<Row>, DotError> {
+fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Option<Row>, DotError> {
     let (Some(process_run_id), true) = (call.process_run_id, call.mode.calls_engine()) else { return Ok(None) };
     if session.tools(&call.code).is_ok_and(<[_]>::is_empty) {
         return Ok(None);
     }
     // Two callers with one key come one after the other; the second then finds the first one's run.
     lock::xact_lock(key_hash(process_run_id, call));
-    let Some((row, run_id, args)) =
-        ledger::find_admitted(process_run_id, &call.code, call.mode, &call.idempotency_key)?
-    else {
-        return Ok(None);
-    };
-    if args == call.args {
-        return Ok(Some(row));
+    let Some(found) = ledger::find_admitted(process_run_id, call)? else { return Ok(None) };
+    let in_use = |why: &str| DotError::new(SqlState::UniqueViolation, format!("the idempotency key is in use {why}"));
+    let key = format!(
+        "process_run_id {process_run_id}, code {}, mode {}, idempotency_key \"{}\"",
+        call.code, call.mode, call.idempotency_key
+    );
+    if !wait::may_see(requester.oid, &found.requested_by) {
+        return Err(in_use("for a run of another role")
+            .detail(key)
+            .hint("pass another idempotency_key, or a process_run_id of your own"));
     }
-    Err(DotError::new(SqlState::UniqueViolation, "the idempotency key is in use for a run with other arguments")
-        .detail(format!(
-            "run {run_id} has process_run_id {process_run_id}, code {}, mode {}, idempotency_key \"{}\"",
-            call.code, call.mode, call.idempotency_key
-        ))
+    if found.same_args {
+        return Ok(Some(found.row));
+    }
+    Err(in_use("for a run with other arguments")
+        .detail(format!("run {} has {key}", found.run_id))
         .hint("pass another idempotency_key for another call, or the same args to get that run"))
 }
 
@@ -199,7 +203,7 @@ fn ask_lease(
     let ttl_s = policy.lease_ttl_s;
     if question.mode == Mode::Plan {
         let held = match key {
-            Some(key) => grant::is_held(&session.extension.schema, key)?,
+            Some(key) => grant::is_held(&session.extension, key)?,
             None => None,
         };
         let answer = held.map(|held| PortAnswer::Value(if held { Value::Null } else { Value::Bool(true) }));

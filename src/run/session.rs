@@ -8,6 +8,7 @@ use crate::domain::error::DotError;
 use crate::domain::gate::Decision;
 use crate::domain::tool::Tool;
 use crate::pg;
+use crate::pg::object::Use;
 use crate::store::config::Config;
 use crate::store::extension::{Extension, Instance};
 use crate::store::port::Ports;
@@ -23,7 +24,7 @@ pub struct Session {
     pub ports: Ports,
     /// Which database this is.
     pub instance: Instance,
-    tools: Result<HashMap<String, Vec<Tool>>, String>,
+    tools: Result<HashMap<String, Result<Vec<Tool>, String>>, String>,
     toggle: Option<Decision>,
     guard: Option<Decision>,
 }
@@ -35,15 +36,19 @@ impl Session {
     /// # Errors
     /// 55000 when the extension is not fully there; XX000 for defects.
     pub fn open(extension: &Extension, codes: Option<&[String]>) -> Result<Session, DotError> {
-        let found = match catalogue::find(extension)? {
+        let found = match catalogue::find(extension, Use::Read) {
             Some(catalogue) => catalogue.read(codes),
             None => Err("there is no table dot_tools of a trusted owner".to_owned()),
         };
-        let tools = found.map(|list| {
-            let mut map: HashMap<String, Vec<Tool>> = HashMap::new();
-            for tool in list {
-                map.entry(tool.code.clone()).or_default().push(tool);
+        let tools = found.map(|rows| {
+            let mut map: HashMap<String, Result<Vec<Tool>, String>> = HashMap::new();
+            for tool in rows.tools {
+                if let Ok(list) = map.entry(tool.code.clone()).or_insert_with(|| Ok(Vec::new())) {
+                    list.push(tool);
+                }
             }
+            // A row that cannot be read is that tool's trouble alone.
+            map.extend(rows.unreadable.into_iter().map(|(code, why)| (code, Err(why))));
             map
         });
         Ok(Session {
@@ -63,7 +68,11 @@ impl Session {
     /// Why the catalogue could not be read.
     pub fn tools(&self, code: &str) -> Result<&[Tool], &str> {
         match &self.tools {
-            Ok(map) => Ok(map.get(code).map_or(&[], Vec::as_slice)),
+            Ok(map) => match map.get(code) {
+                Some(Ok(list)) => Ok(list),
+                Some(Err(why)) => Err(why),
+                None => Ok(&[]),
+            },
             Err(why) => Err(why),
         }
     }
@@ -75,7 +84,7 @@ impl Session {
     pub fn all_tools(&self) -> Result<Vec<&Tool>, &str> {
         match &self.tools {
             Ok(map) => {
-                let mut all: Vec<&Tool> = map.values().flatten().collect();
+                let mut all: Vec<&Tool> = map.values().flatten().flatten().collect();
                 all.sort_unstable_by(|a, b| a.code.cmp(&b.code));
                 Ok(all)
             }

@@ -2,6 +2,7 @@
 //! trigger of the catalogue's owner can hold up or undo the end of a run.
 
 use crate::domain::error::{DotError, SqlState};
+use crate::pg::object::Use;
 use crate::store::extension::Extension;
 use crate::store::{catalogue, usage};
 
@@ -18,7 +19,7 @@ pub fn pay(extension: &Extension) -> Result<usize, DotError> {
         Err(DotError::new(SqlState::ObjectNotInPrerequisiteState, "the catalogue's counters cannot be moved")
             .detail(why))
     };
-    match catalogue::find(extension)? {
+    match catalogue::find(extension, Use::Write) {
         None => unpaid("there is no table dot_tools of a trusted owner".into()),
         Some(catalogue) => match catalogue.count(&debts) {
             Ok(()) => Ok(debts.len()),

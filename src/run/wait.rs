@@ -27,7 +27,7 @@ pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
     let mut pause = Duration::from_millis(2);
     loop {
         let standing = extension::as_owner(&extension, || ledger::standing(run_id))?
-            .filter(|standing| may_see(caller, standing))
+            .filter(|standing| may_see(caller, &standing.requested_by))
             .ok_or_else(|| unknown(run_id))?;
         let over = standing.status.is_terminal() || standing.status == RunStatus::InDoubt;
         if over || started.elapsed() >= limit {
@@ -40,8 +40,8 @@ pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
     extension::as_owner(&extension, || ledger::whole(run_id))?.ok_or_else(|| error::internal("the run is gone"))
 }
 
-fn may_see(caller: pgrx::pg_sys::Oid, standing: &Standing) -> bool {
-    let (role, name) = &standing.requested_by;
+/// True when the caller may see the runs of that role: it is him or one of his, under the name of then, or he reads all.
+pub(super) fn may_see(caller: pgrx::pg_sys::Oid, (role, name): &(pgrx::pg_sys::Oid, String)) -> bool {
     (user::name_of(*role) == *name && user::has_privileges_of(caller, *role))
         || user::has_privileges_of(caller, pgrx::pg_sys::ROLE_PG_READ_ALL_DATA.into())
 }

@@ -1,64 +1,68 @@
 //! The catalogue, `dot_tools`: read tolerantly, and its counters moved, both with the rights of its owner.
 
-use pgrx::pg_sys;
-
 use super::extension::Extension;
 use super::spi;
-use crate::domain::error::DotError;
 use crate::domain::tool::Tool;
+use crate::pg::object::{self, Relation, Use};
 use crate::pg::user::{self, Trust};
 use crate::pg::xact;
 
-/// The catalogue table or view.
+/// The catalogue table or view, locked until the end of the transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Catalogue {
-    owner: pg_sys::Oid,
+    relation: Relation,
     schema: String,
-    counts: bool,
-    dates: bool,
 }
 
-/// Finds the catalogue.
-///
-/// # Errors
-/// XX000 only; `None` when there is no table or view `dot_tools`, or when its owner is not trusted any more.
-pub fn find(extension: &Extension) -> Result<Option<Catalogue>, DotError> {
-    let sql = "SELECT c.relowner,
-                      EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'usage_count' AND NOT a.attisdropped),
-                      EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'last_executed' AND NOT a.attisdropped)
-               FROM pg_catalog.pg_class c
-               JOIN pg_catalog.pg_extension e ON e.extnamespace = c.relnamespace AND e.extname = 'dot_wrapper'
-               JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database()
-               JOIN pg_catalog.pg_roles o ON o.oid = c.relowner
-               WHERE c.relname = 'dot_tools' AND c.relkind IN ('r', 'p', 'v')
-                 AND (o.rolsuper OR o.oid IN (e.extowner, d.datdba))";
-    spi::row(sql, &[], |row| {
-        Ok(Catalogue {
-            owner: spi::need(row, 1)?,
-            schema: extension.schema.clone(),
-            counts: spi::need(row, 2)?,
-            dates: spi::need(row, 3)?,
-        })
-    })
+/// What was read: tools, and the codes of rows that make none, with the reason.
+#[derive(Clone, Debug, Default)]
+pub struct Rows {
+    /// In the order of their codes.
+    pub tools: Vec<Tool>,
+    /// Codes and why.
+    pub unreadable: Vec<(String, String)>,
 }
 
+/// Finds and locks the catalogue; `None` when there is no table or view `dot_tools`, or its owner is not trusted.
+pub fn find(extension: &Extension, usage: Use) -> Option<Catalogue> {
+    let relation = object::lock_relation(c"dot_tools", extension.schema_oid, usage)?;
+    let fits = matches!(relation.kind, 'r' | 'p' | 'v') && extension.trusts(relation.owner);
+    fits.then(|| Catalogue { relation, schema: extension.schema.clone() })
+}
+
+// Statements here run under the owner's search_path, in which anybody who may create there has functions and operators:
+// every name and operator is qualified. The name of the table is compared with the OID that was checked.
 impl Catalogue {
-    /// The rows with one of these codes; all rows for `None`. In the order of their codes.
+    /// The rows with one of these codes; all rows for `None`.
     ///
     /// # Errors
     /// A line for people when the catalogue, or its owner's code behind it, raises an error.
-    pub fn read(&self, codes: Option<&[String]>) -> Result<Vec<Tool>, String> {
+    pub fn read(&self, codes: Option<&[String]>) -> Result<Rows, String> {
         let sql = format!(
-            "SELECT to_jsonb(t) FROM {}.dot_tools t WHERE $1::text[] IS NULL OR t.code::text = ANY ($1) ORDER BY t.code::text",
-            self.schema
+            "SELECT t.code::pg_catalog.text, pg_catalog.to_jsonb(t)::pg_catalog.text
+             FROM {0}.dot_tools t
+             WHERE pg_catalog.to_regclass('{0}.dot_tools') OPERATOR(pg_catalog.=) $2
+               AND ($1::pg_catalog.text[] IS NULL OR t.code::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($1))
+             ORDER BY 1",
+            self.schema.replace('\'', "''")
         );
-        let rows =
-            self.as_owner(|| spi::rows(&sql, &[codes.map(<[String]>::to_vec).into()], |row| spi::need_json(row, 1)));
-        match rows {
-            Ok(Ok(rows)) => rows.into_iter().map(Tool::from_row).collect(),
-            Ok(Err(error)) => Err(error.message),
-            Err(caught) => Err(caught.message),
+        let args = [codes.map(<[String]>::to_vec).into(), self.relation.oid.into()];
+        let read = || spi::rows(&sql, &args, |row| Ok((row.get::<String>(1)?, row.get::<String>(2)?)));
+        let rows = match self.as_owner(read) {
+            Ok(Ok(rows)) => rows,
+            Ok(Err(error)) => return Err(error.message),
+            Err(caught) => return Err(caught.message),
+        };
+        let mut found = Rows::default();
+        for (code, text) in rows {
+            let parsed =
+                serde_json::from_str(&text.unwrap_or_default()).map_err(|e| format!("the row is unreadable: {e}"));
+            match parsed.and_then(Tool::from_row) {
+                Ok(tool) => found.tools.push(tool),
+                Err(why) => found.unreadable.push((code.unwrap_or_default(), why)),
+            }
         }
+        Ok(found)
     }
 
     /// Adds executions to the counters, as an ordinary UPDATE under the owner's rights: its triggers fire.
@@ -67,34 +71,43 @@ impl Catalogue {
     /// What the UPDATE or a trigger raised.
     pub fn count(&self, debts: &[super::usage::Debt]) -> Result<(), String> {
         let mut sets = Vec::new();
-        if self.counts {
-            sets.push("usage_count = coalesce(t.usage_count, 0) + x.executions");
+        if self.has_column("usage_count")? {
+            sets.push("usage_count = coalesce(t.usage_count, 0) OPERATOR(pg_catalog.+) x.executions");
         }
-        if self.dates {
+        if self.has_column("last_executed")? {
             sets.push("last_executed = greatest(t.last_executed, x.last_executed)");
         }
         if sets.is_empty() {
             return Ok(());
         }
         let sql = format!(
-            "UPDATE {}.dot_tools t SET {}
-             FROM jsonb_to_recordset($1) AS x (code text, executions bigint, last_executed timestamptz)
-             WHERE t.code::text = x.code",
-            self.schema,
+            "UPDATE {0}.dot_tools t SET {1}
+             FROM pg_catalog.jsonb_to_recordset($1)
+                  AS x (code pg_catalog.text, executions pg_catalog.int8, last_executed pg_catalog.timestamptz)
+             WHERE pg_catalog.to_regclass('{0}.dot_tools') OPERATOR(pg_catalog.=) $2
+               AND t.code::pg_catalog.text OPERATOR(pg_catalog.=) x.code",
+            self.schema.replace('\'', "''"),
             sets.join(", ")
         );
         let list = serde_json::Value::from(debts.iter().map(super::usage::Debt::to_json).collect::<Vec<_>>());
-        match self.as_owner(|| spi::run(&sql, &[pgrx::JsonB(list).into()])) {
+        match self.as_owner(|| spi::run(&sql, &[pgrx::JsonB(list).into(), self.relation.oid.into()])) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(error.message),
             Err(caught) => Err(caught.message),
         }
     }
 
+    fn has_column(&self, name: &str) -> Result<bool, String> {
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+                                  WHERE a.attrelid = $1 AND a.attname = $2 AND a.attnum > 0 AND NOT a.attisdropped)";
+        let found = spi::row(sql, &[self.relation.oid.into(), name.into()], |row| spi::need(row, 1));
+        found.map(|has| has.unwrap_or(false)).map_err(|error| error.message)
+    }
+
     /// In a subtransaction and as the owner, so that neither an error nor a right of ours gets to his code.
     fn as_owner<T>(&self, body: impl FnOnce() -> T) -> Result<T, crate::pg::caught::Caught> {
         let path = format!("{}, pg_temp", self.schema);
-        let result = xact::subtransaction(|| user::run_as(self.owner, Trust::Foreign, &path, body));
+        let result = xact::subtransaction(|| user::run_as(self.relation.owner, Trust::Foreign, &path, body));
         match result {
             Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
             other => other,

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::spi;
 use crate::domain::error::{DotError, SqlState};
+use crate::pg::object;
 use crate::pg::session;
 use crate::pg::user::{self, Trust};
 
@@ -17,6 +18,8 @@ pub struct Extension {
     pub owner: pg_sys::Oid,
     /// The schema of the functions, views and substrate, quoted as an identifier.
     pub schema: String,
+    /// Its OID.
+    pub schema_oid: pg_sys::Oid,
 }
 
 /// Which database the permits are for.
@@ -41,16 +44,29 @@ pub fn current() -> Result<Extension, DotError> {
             .detail("Every call leaves a row in the ledger, and nothing can be written here.")
             .hint("Call it on the primary; the views can be read here."));
     }
-    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname)
+    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";
     spi::row(sql, &[], |row| {
-        Ok(Extension { oid: spi::need(row, 1)?, owner: spi::need(row, 2)?, schema: spi::need(row, 3)? })
+        Ok(Extension {
+            oid: spi::need(row, 1)?,
+            owner: spi::need(row, 2)?,
+            schema: spi::need(row, 3)?,
+            schema_oid: spi::need(row, 4)?,
+        })
     })?
     .ok_or_else(|| {
         DotError::new(SqlState::ObjectNotInPrerequisiteState, "the extension dot_wrapper is not installed here")
             .hint("CREATE EXTENSION dot_wrapper;")
     })
+}
+
+impl Extension {
+    /// True for a role whose tables and functions are used: a superuser, the extension's owner, the database's owner.
+    /// Looked up as things are now, whatever the transaction's snapshot shows.
+    pub fn trusts(&self, owner: pg_sys::Oid) -> bool {
+        user::is_superuser(owner) || owner == self.owner || object::database_owner() == Some(owner)
+    }
 }
 
 /// Runs our own SQL as the extension's owner.
@@ -66,7 +82,7 @@ pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
     let sql = "SELECT i.system_identifier = $1::numeric
                       AND i.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d
                                             WHERE d.datname = pg_catalog.current_database())
-                      AND NOT EXISTS (SELECT FROM dot_wrapper.lineage l
+                      AND NOT EXISTS (SELECT FROM dot_wrapper.ancestry l
                                       WHERE l.system_identifier <> i.system_identifier OR l.database_oid <> i.database_oid),
                       i.permit_key
                FROM dot_wrapper.instance i";
@@ -94,8 +110,8 @@ pub fn stamp(system_identifier: u64) -> Result<(), DotError> {
                                           AND i.system_identifier = excluded.system_identifier
                                      THEN i.permit_key ELSE excluded.permit_key END";
     spi::run(sql, &[system_identifier.to_string().into()])?;
-    spi::run("DELETE FROM dot_wrapper.lineage", &[])?;
-    let own = "INSERT INTO dot_wrapper.lineage SELECT i.system_identifier, i.database_oid FROM dot_wrapper.instance i";
+    spi::run("DELETE FROM dot_wrapper.ancestry", &[])?;
+    let own = "INSERT INTO dot_wrapper.ancestry SELECT i.system_identifier, i.database_oid FROM dot_wrapper.instance i";
     spi::run(own, &[]).map(drop)
 }
 

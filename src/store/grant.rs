@@ -2,8 +2,12 @@
 
 use uuid::Uuid;
 
+use super::extension::Extension;
 use super::spi;
 use crate::domain::error::DotError;
+use crate::pg::object::{self, Use};
+use crate::pg::user::{self, Trust};
+use crate::pg::xact;
 
 /// Records a new grant; its token, larger than any before.
 ///
@@ -15,7 +19,7 @@ pub fn record(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotErr
                        clock_timestamp() + make_interval(secs => $3))
                ON CONFLICT (lease_key) DO UPDATE
                SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
-                   expires_at = excluded.expires_at, release_due = false
+                   expires_at = excluded.expires_at
                RETURNING g.fencing_token";
     spi::row(sql, &[key.into(), spi::uuid(run_id).into(), seconds(ttl_s).into()], |row| spi::need(row, 1))
 }
@@ -26,7 +30,7 @@ pub fn record(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotErr
 /// XX000 only.
 pub fn prolong(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotError> {
     let sql = "UPDATE dot_wrapper.lease_grant g SET expires_at = clock_timestamp() + make_interval(secs => $3)
-               WHERE g.lease_key = $1 AND g.run_id = $2 AND NOT g.release_due AND g.expires_at > clock_timestamp()
+               WHERE g.lease_key = $1 AND g.run_id = $2 AND g.expires_at > clock_timestamp()
                RETURNING g.fencing_token";
     spi::row(sql, &[key.into(), spi::uuid(run_id).into(), seconds(ttl_s).into()], |row| spi::need(row, 1))
 }
@@ -42,27 +46,30 @@ pub struct Grant {
     pub ttl_s: i32,
 }
 
-/// Grants of unfinished runs that have used up a third of their time, oldest first.
+/// Grants of unfinished runs that have used up a third of their time, oldest first. Rows that somebody else has locked
+/// are left for the next time: nobody's open transaction may hold the others up.
 ///
 /// # Errors
 /// XX000 only.
 pub fn to_renew(limit: i64) -> Result<Vec<Grant>, DotError> {
     grants(
         "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
-         WHERE NOT g.release_due AND g.expires_at < clock_timestamp() + make_interval(secs => g.ttl_s * 2 / 3)
-         ORDER BY g.expires_at LIMIT $1",
+         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NULL
+         WHERE g.expires_at < clock_timestamp() + make_interval(secs => g.ttl_s * 2 / 3)
+         ORDER BY g.expires_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
         limit,
     )
 }
 
-/// Grants whose runs are over and whose leases the substrate has not let go.
+/// Grants whose runs are over: their leases were not let go when the runs ended.
 ///
 /// # Errors
 /// XX000 only.
 pub fn to_release(limit: i64) -> Result<Vec<Grant>, DotError> {
     grants(
-        "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g WHERE g.release_due
-         ORDER BY g.expires_at LIMIT $1",
+        "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
+         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NOT NULL
+         ORDER BY g.expires_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
         limit,
     )
 }
@@ -73,21 +80,15 @@ fn grants(sql: &str, limit: i64) -> Result<Vec<Grant>, DotError> {
     })
 }
 
-/// Forgets a grant, if it is still this run's.
+/// Forgets a grant, if it is still this run's and nobody has it locked; else `to_release` finds it again.
 ///
 /// # Errors
 /// XX000 only.
 pub fn forget(key: &str, run_id: Uuid) -> Result<(), DotError> {
-    let sql = "DELETE FROM dot_wrapper.lease_grant g WHERE g.lease_key = $1 AND g.run_id = $2";
-    spi::run(sql, &[key.into(), spi::uuid(run_id).into()]).map(drop)
-}
-
-/// Marks a grant whose lease could not be let go.
-///
-/// # Errors
-/// XX000 only.
-pub fn release_later(key: &str, run_id: Uuid) -> Result<(), DotError> {
-    let sql = "UPDATE dot_wrapper.lease_grant g SET release_due = true WHERE g.lease_key = $1 AND g.run_id = $2";
+    let sql = "DELETE FROM dot_wrapper.lease_grant d USING (
+                   SELECT g.lease_key FROM dot_wrapper.lease_grant g
+                   WHERE g.lease_key = $1 AND g.run_id = $2 FOR UPDATE SKIP LOCKED) x
+               WHERE d.lease_key = x.lease_key";
     spi::run(sql, &[key.into(), spi::uuid(run_id).into()]).map(drop)
 }
 
@@ -96,30 +97,47 @@ pub fn release_later(key: &str, run_id: Uuid) -> Result<(), DotError> {
 /// # Errors
 /// XX000 only.
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
-    let sql = "SELECT min(CASE WHEN g.release_due THEN 0
+    let sql = "SELECT min(CASE WHEN r.finished_at IS NOT NULL THEN 0
                       ELSE (extract(epoch FROM g.expires_at - clock_timestamp()) - g.ttl_s * 2 / 3) * 1000 END)::float8
-               FROM dot_wrapper.lease_grant g";
+               FROM dot_wrapper.lease_grant g JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id";
     Ok(spi::row(sql, &[], |row| row.get::<f64>(1))?.flatten())
 }
 
-/// True when somebody else's lease on this key is live, as far as the lease table can be read; `None` when it has not
-/// the columns that we know.
+/// True when a lease on this key is live, as far as the lease table can be read; `None` when it is not a table of a
+/// trusted owner with the columns, of built-in types, that we know. Read as its owner.
 ///
 /// # Errors
 /// XX000 only.
-pub fn is_held(schema: &str, key: &str) -> Result<Option<bool>, DotError> {
+pub fn is_held(extension: &Extension, key: &str) -> Result<Option<bool>, DotError> {
+    let Some(table) = object::lock_relation(c"dot_iu_runtime_lease", extension.schema_oid, Use::Read) else {
+        return Ok(None);
+    };
     let known = "SELECT count(*) = 2 FROM pg_catalog.pg_attribute a
-                 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p')
-                 WHERE a.attrelid = to_regclass($1 || '.dot_iu_runtime_lease') AND NOT a.attisdropped
-                   AND a.attname IN ('lease_key', 'expires_at')";
-    if spi::row(known, &[schema.into()], |row| row.get::<bool>(1))?.flatten() != Some(true) {
+                 WHERE a.attrelid = $1 AND NOT a.attisdropped
+                   AND (a.attname, a.atttypid) IN (('lease_key', 'text'::regtype), ('expires_at', 'timestamptz'::regtype))";
+    let fits = spi::row(known, &[table.oid.into()], |row| row.get::<bool>(1))?.flatten() == Some(true);
+    if !fits || !matches!(table.kind, 'r' | 'p') || !extension.trusts(table.owner) {
         return Ok(None);
     }
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM {schema}.dot_iu_runtime_lease l
-                        WHERE l.lease_key = $1 AND l.expires_at > clock_timestamp())"
+        "SELECT EXISTS (SELECT FROM {0}.dot_iu_runtime_lease l
+                        WHERE pg_catalog.to_regclass('{1}.dot_iu_runtime_lease') OPERATOR(pg_catalog.=) $2
+                          AND l.lease_key OPERATOR(pg_catalog.=) $1
+                          AND l.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())",
+        extension.schema,
+        extension.schema.replace('\'', "''")
     );
-    spi::row(&sql, &[key.into()], |row| spi::need(row, 1))
+    let path = format!("{}, pg_temp", extension.schema);
+    let looked = xact::subtransaction(|| {
+        user::run_as(table.owner, Trust::Foreign, &path, || {
+            spi::row(&sql, &[key.into(), table.oid.into()], |row| spi::need(row, 1))
+        })
+    });
+    match looked {
+        Ok(held) => held,
+        Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
+        Err(_) => Ok(None),
+    }
 }
 
 fn seconds(ttl_s: i64) -> f64 {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::spi;
+use crate::domain::call::Call;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::state::RunStatus;
@@ -94,20 +95,40 @@ pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
     spi::row(sql, &args, |row| spi::need(row, 1))
 }
 
-/// The admitted run of this key, with its arguments.
+/// The admitted run of a key.
+#[derive(Debug)]
+pub struct Earlier {
+    /// Its whole row.
+    pub row: Row,
+    /// Its id.
+    pub run_id: Uuid,
+    /// True when it has the same arguments, as jsonb compares them.
+    pub same_args: bool,
+    /// Who requested it: the role's OID, and its name of then.
+    pub requested_by: (pgrx::pg_sys::Oid, String),
+}
+
+/// The admitted run of this call's key.
 ///
 /// # Errors
 /// XX000 only.
-pub fn find_admitted(
-    process_run_id: Uuid,
-    code: &str,
-    mode: Mode,
-    key: &str,
-) -> Result<Option<(Row, Uuid, Value)>, DotError> {
-    let sql = "SELECT r, r.run_id, r.args FROM dot_wrapper.dot_run r
+pub fn find_admitted(process_run_id: Uuid, call: &Call) -> Result<Option<Earlier>, DotError> {
+    let sql = "SELECT r, r.run_id, r.args = $5, r.requested_by_oid, r.requested_by::text FROM dot_wrapper.dot_run r
                WHERE r.process_run_id = $1 AND r.code = $2 AND r.mode = $3 AND r.idempotency_key = $4 AND r.admitted";
-    spi::row(sql, &[spi::uuid(process_run_id).into(), code.into(), mode.as_str().into(), key.into()], |row| {
-        Ok((spi::need(row, 1)?, spi::need_uuid(row, 2)?, spi::need_json(row, 3)?))
+    let args = [
+        spi::uuid(process_run_id).into(),
+        call.code.as_str().into(),
+        call.mode.as_str().into(),
+        call.idempotency_key.as_str().into(),
+        JsonB(call.args.clone()).into(),
+    ];
+    spi::row(sql, &args, |row| {
+        Ok(Earlier {
+            row: spi::need(row, 1)?,
+            run_id: spi::need_uuid(row, 2)?,
+            same_args: spi::need(row, 3)?,
+            requested_by: (spi::need(row, 4)?, spi::need(row, 5)?),
+        })
     })
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::spi;
 use crate::domain::decide::PortAnswer;
 use crate::domain::error::DotError;
+use crate::pg::object;
 use crate::pg::user::{self, Trust};
 use crate::pg::xact;
 
@@ -74,8 +75,6 @@ pub struct Function {
     pub is_trusted: bool,
 }
 
-const LOCK_NOT_AVAILABLE: &str = "55P03";
-
 /// All ports: a function, or why there is none.
 #[derive(Clone, Debug)]
 pub struct Ports(Vec<(Name, Result<Function, String>)>);
@@ -96,7 +95,9 @@ const FUNCTION_JOINS: &str = "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = f.p
 pub fn load() -> Result<Ports, DotError> {
     let sql = format!(
         "SELECT {FUNCTION_COLUMNS}, p.port, p.function, p.reason FROM dot_wrapper.port p \
-         LEFT JOIN pg_catalog.pg_proc f ON f.oid = to_regprocedure(p.function) {FUNCTION_JOINS}"
+         LEFT JOIN (pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace) \
+            ON f.proname = (parse_ident(p.function, false))[2] AND fn.nspname = (parse_ident(p.function, false))[1] \
+               AND p.function = format('%I.%I(%s)', fn.nspname, f.proname, oidvectortypes(f.proargtypes)) {FUNCTION_JOINS}"
     );
     let rows = spi::rows(&sql, &[], |row| {
         let port: String = spi::need(row, 10)?;
@@ -172,60 +173,67 @@ impl Ports {
 
     /// Asks the master toggle.
     pub fn toggle(&self) -> PortAnswer {
-        self.ask(Name::Toggle, "", &[])
+        self.ask(Name::Toggle, "", vec![])
     }
 
     /// Asks the safety guard.
     pub fn guard(&self) -> PortAnswer {
-        self.ask(Name::Guard, "", &[])
+        self.ask(Name::Guard, "", vec![])
     }
 
     /// Takes or renews a lease. `ttl_s` in seconds.
     pub fn acquire(&self, key: &str, holder: &str, ttl_s: i64) -> PortAnswer {
         let seconds = i32::try_from(ttl_s).unwrap_or(i32::MAX);
         let is_interval = self.get(Name::LeaseAcquire).is_ok_and(|f| f.arguments.ends_with("interval"));
-        let parameters = if is_interval { "$1, $2, make_interval(secs => $3)" } else { "$1, $2, $3" };
-        self.ask(Name::LeaseAcquire, parameters, &[key.into(), holder.into(), seconds.into()])
+        let parameters = if is_interval { "$2, $3, pg_catalog.make_interval(secs => $4)" } else { "$2, $3, $4" };
+        self.ask(Name::LeaseAcquire, parameters, vec![key.into(), holder.into(), seconds.into()])
     }
 
     /// Lets a lease go.
     pub fn release(&self, key: &str, holder: &str) -> PortAnswer {
-        self.ask(Name::LeaseRelease, "$1, $2", &[key.into(), holder.into()])
+        self.ask(Name::LeaseRelease, "$2, $3", vec![key.into(), holder.into()])
     }
 
     /// Calls a port's function as its owner, in a security-restricted subtransaction.
     ///
     /// Errors become answers, except those that ask for a retry or a cancel of the whole transaction: they go on.
-    fn ask(&self, name: Name, parameters: &str, args: &[DatumWithOid<'_>]) -> PortAnswer {
+    fn ask(&self, name: Name, parameters: &str, mut args: Vec<DatumWithOid<'_>>) -> PortAnswer {
         let function = match self.get(name) {
             Ok(function) => function,
             Err(why) => return PortAnswer::Unbound(why.to_owned()),
         };
+        if object::lock_function(function.oid) != Some(function.owner) {
+            return PortAnswer::Unbound(format!("{} has changed hands", function.call));
+        }
         let path = format!("{}, pg_temp", function.schema);
         let sql = function.statement(parameters);
+        args.insert(0, function.oid.into());
         let caught = xact::subtransaction(|| {
             user::run_as(function.owner, Trust::Foreign, &path, || {
-                spi::row(&sql, args, |row| Ok(row.get::<pgrx::JsonB>(1)?.map(|json| json.0)))
+                spi::row(&sql, &args, |row| Ok(row.get::<pgrx::JsonB>(1)?.map(|json| json.0)))
             })
         });
         match caught {
             Ok(Ok(value)) => PortAnswer::Value(value.flatten().unwrap_or(Value::Null)),
             Ok(Err(error)) => PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message },
-            // A lock that somebody holds is an answer: the substrate's, that it cannot tell in time.
-            Err(caught) if caught.is_retryable_or_cancel() && caught.sqlstate != LOCK_NOT_AVAILABLE => caught.raise(),
+            Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
             Err(caught) => PortAnswer::Failed { sqlstate: caught.sqlstate, message: caught.message },
         }
     }
 }
 
 impl Function {
-    /// One row with one jsonb: the value; true for void; an array for a set.
+    /// One row with one jsonb: the value; true for void; an array for a set. Runs under the owner's search_path, in which
+    /// anybody who may create there has functions: every name is qualified, and nothing is called unless the name still
+    /// means the function that was checked ($1).
     fn statement(&self, parameters: &str) -> String {
         let call = format!("{}({parameters})", self.call);
+        let signature = format!("{}({})", self.call, self.arguments).replace('\'', "''");
+        let same = format!("pg_catalog.to_regprocedure('{signature}') OPERATOR(pg_catalog.=) $1");
         match (self.is_set, self.result.as_str()) {
-            (true, _) => format!("SELECT jsonb_agg(to_jsonb(x)) FROM {call} AS x"),
-            (false, "void") => format!("SELECT 'true'::jsonb FROM {call}"),
-            (false, _) => format!("SELECT to_jsonb({call})"),
+            (true, _) => format!("SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x)) FROM {call} AS x WHERE {same}"),
+            (false, "void") => format!("SELECT 'true'::pg_catalog.jsonb FROM {call} WHERE {same}"),
+            (false, _) => format!("SELECT pg_catalog.to_jsonb({call}) WHERE {same}"),
         }
     }
 }

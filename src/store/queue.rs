@@ -220,6 +220,19 @@ pub fn hold(run_ids: &[Uuid]) -> Result<usize, DotError> {
     spi::run(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()])
 }
 
+/// Lets queued runs wait for a moment, because a gate could not be asked now.
+///
+/// # Errors
+/// XX000 only.
+pub fn postpone(run_ids: &[Uuid]) -> Result<(), DotError> {
+    if run_ids.is_empty() {
+        return Ok(());
+    }
+    let sql = "UPDATE dot_wrapper.dot_queue q SET available_at = clock_timestamp() + interval '3 s'
+               WHERE q.run_id = ANY ($1) AND q.state = 'queued'";
+    spi::run(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()]).map(drop)
+}
+
 /// Queued runs of the ledger (`None`: all), for new permits. Locked.
 ///
 /// # Errors

@@ -23,9 +23,10 @@ pub struct Requester {
 /// XX000 only.
 pub fn requesters(extension: &Extension, roles: &[pg_sys::Oid]) -> Result<Vec<Requester>, DotError> {
     let sql = "SELECT x.oid, r.rolname::text,
-                      coalesce(pg_catalog.has_function_privilege(r.oid, to_regprocedure($2 || '.fn_dot_run(text, text, uuid, jsonb, text)'), 'EXECUTE'), false)
+                      coalesce(has_function_privilege(r.oid, (SELECT f.oid FROM pg_catalog.pg_proc f
+                          WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_run' AND f.pronargs = 5), 'EXECUTE'), false)
                FROM unnest($1) AS x (oid) LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.oid";
-    spi::rows(sql, &[roles.to_vec().into(), extension.schema.as_str().into()], |row| {
+    spi::rows(sql, &[roles.to_vec().into(), extension.schema_oid.into()], |row| {
         Ok(Requester { oid: spi::need(row, 1)?, name: row.get(2)?, may_call: spi::need(row, 3)? })
     })
 }

@@ -78,6 +78,11 @@ impl Calls {
         self.out.len() + self.ended.len()
     }
 
+    /// True when there are results that are not recorded yet.
+    pub fn has_results(&self) -> bool {
+        !self.ended.is_empty() || !self.accepted.is_empty()
+    }
+
     /// Hands the settings that are in force now to the engine.
     pub fn reconfigure(&self) {
         if let Some(engine) = &self.engine {
@@ -157,7 +162,9 @@ impl Calls {
         let batch: Vec<Outcome> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
         match self.settle(context, &batch) {
             Ok(()) => return Ok(()),
-            Err(Trouble::Failed(error)) => pgrx::log!("dot_wrapper: {} outcomes go one by one: {error}", batch.len()),
+            Err(Trouble::Failed { text, .. }) => {
+                pgrx::log!("dot_wrapper: {} results go one by one: {text}", batch.len())
+            }
             Err(other) => return Err(other),
         }
         let mut first = None;
@@ -167,6 +174,7 @@ impl Calls {
                 first.get_or_insert(trouble);
             }
         }
+        // What is left is for the next turn; the first trouble says why.
         first.map_or(Ok(()), Err)
     }
 
@@ -176,14 +184,14 @@ impl Calls {
 }
 
 /// An outcome that could not be recorded, for the next try: if it was for the agent's words, they are what is given up,
-/// never the fact. A lock that somebody holds is no reason to give anything up.
+/// never the fact. Classes 22 (data), 23 (constraints) and 54 (limits) speak of the words; all else of the moment.
 fn bare(mut outcome: Outcome, trouble: &Trouble) -> Outcome {
-    if let Trouble::Failed(why) = trouble
-        && !why.contains("lock timeout")
+    if let Trouble::Failed { sqlstate, text } = trouble
+        && matches!(sqlstate.get(..2), Some("22" | "23" | "54"))
     {
         outcome.answer.result = None;
         outcome.answer.observations = None;
-        outcome.answer.message = format!("the answer could not be recorded: {}", decide::one_line(why));
+        outcome.answer.message = format!("the answer could not be recorded: {}", decide::one_line(text));
     }
     outcome
 }

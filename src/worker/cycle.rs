@@ -1,45 +1,48 @@
 //! One database's worker at work: recover, then take turns of collect, settle, claim, send, tend, wait.
 //!
 //! Lives here: the order of a turn and when the next one is due. Does not live here: what happens inside a transaction
-//! (`run`), or the calls that are out (`calls`). No transaction is open while this waits or while a call is out.
+//! (`run`), or the calls that are out (`calls`). No transaction is open while this waits or while a call is out. The
+//! steps of a turn are independent: one that fails waits for its next try, and the others go on.
 
 use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::context::{Context, Ended};
+use super::retry::Retry;
 use super::turn::{self, Trouble};
 use crate::guc;
-use crate::pg::{latch, session, signals};
+use crate::pg::{latch, lock, session, signals};
 use crate::run::{claim, leases, recover, usage};
-use crate::store::{attempt, grant, port, queue};
+use crate::store::{attempt, extension, grant, port, queue};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
-/// Between tries of something that failed.
-const RETRY: Duration = Duration::from_secs(1);
-/// The longest such pause.
-const RETRY_MAX: Duration = Duration::from_secs(60);
-/// Leases and counters are looked at no more often than this, however busy the worker is.
+/// Leases are looked at no more often than this, however busy the worker is.
 const TEND_EVERY: Duration = Duration::from_secs(1);
+/// And no later than this after work has come in: a third of the shortest lease that a policy can set.
+const TEND_NEW: Duration = Duration::from_secs(3);
 
 /// Works until the extension is gone or somebody needs the database.
 pub fn run(context: &Context) -> Ended {
+    let now = Instant::now();
     let mut worker = Worker {
         context,
         calls: Calls::start(context.identity),
         recovering: true,
         look: true,
-        tend_at: Instant::now(),
-        pay_at: None,
-        pay_pause: RETRY,
-        pause: None,
+        tend_at: now,
+        // A worker before this one may have left something to count.
+        pay_at: Some(now),
+        collecting: Retry::new("recording results"),
+        claiming: Retry::new("claiming"),
+        tending: Retry::new("tending leases"),
+        paying: Retry::new("moving usage_count and last_executed"),
     };
     loop {
         match worker.turn() {
             Ok(wait) => worker.wait(wait),
             Err(Trouble::NoExtension) => return Ended::NoExtension,
-            Err(Trouble::Left) => return Ended::Left,
-            Err(Trouble::Failed(error)) => worker.stumble(&error),
+            Err(Trouble::Left | Trouble::Failed { .. }) => return Ended::Left,
         }
     }
 }
@@ -54,41 +57,51 @@ struct Worker<'a> {
     tend_at: Instant,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
-    pay_pause: Duration,
-    /// Set after a failure: how long to wait next time.
-    pause: Option<Duration>,
+    collecting: Retry,
+    claiming: Retry,
+    tending: Retry,
+    paying: Retry,
 }
 
 impl Worker<'_> {
-    /// One turn; how long may be waited for the next.
+    /// One turn; how long may be waited for the next. `Trouble::Failed` does not leave this function.
     fn turn(&mut self) -> Result<Duration, Trouble> {
         if signals::reload_config_if_asked() {
             self.calls.reconfigure();
             self.look = true;
         }
-        self.collect()?;
+        if self.collecting.is_due() {
+            let outcome = self.collect();
+            self.collecting.note(outcome)?;
+        }
         if self.context.must_leave() {
             return self.leave();
         }
         if self.context.take_wake() {
             self.look = true;
+            self.tend_by(TEND_NEW);
         }
-        if self.recovering {
-            self.recover()?;
-        } else {
-            self.claim()?;
+        if self.claiming.is_due() {
+            let outcome = if self.recovering { self.recover() } else { self.claim() };
+            self.claiming.note(outcome)?;
         }
-        self.pay();
-        let due = self.tend()?;
-        self.pause = None;
-        Ok(if self.recovering { Duration::ZERO } else { due })
+        if self.paying.is_due() {
+            let outcome = self.pay();
+            self.paying.note(outcome)?;
+        }
+        if self.tending.is_due() {
+            let outcome = self.tend();
+            self.tending.note(outcome)?;
+        }
+        Ok(self.next_turn())
     }
 
     /// Claims nothing more, and leaves once the calls that are out have ended. Who cannot wait for that sends SIGTERM,
     /// and what was out is in doubt.
     fn leave(&mut self) -> Result<Duration, Trouble> {
         if self.calls.in_flight() == 0 {
-            self.pay();
+            let outcome = self.pay();
+            self.paying.note(outcome)?;
             return Err(Trouble::Left);
         }
         Ok(TEND_EVERY)
@@ -103,6 +116,10 @@ impl Worker<'_> {
     }
 
     fn recover(&mut self) -> Result<(), Trouble> {
+        if !lock::hold_session_lock(lock::SessionLock::Worker) {
+            // Somebody's function let go of all advisory locks, and another process took ours: it is the worker now.
+            return Err(Trouble::Left);
+        }
         let found = turn::transaction(self.context, c"recovering", |extension| {
             recover::recover(extension, self.context.identity)
         })?;
@@ -119,7 +136,7 @@ impl Worker<'_> {
 
     /// Claims while there is room, and hands the calls over only after the intents are committed.
     fn claim(&mut self) -> Result<(), Trouble> {
-        let room = guc::max_in_flight().saturating_sub(self.calls.in_flight()).min(BATCH);
+        let room = self.room().min(BATCH);
         if !self.look || room == 0 {
             return Ok(());
         }
@@ -128,57 +145,72 @@ impl Worker<'_> {
         })?;
         // A full batch, or one in which runs were refused, may not have been all.
         self.look = claimed.seen == room;
+        if let Some(soonest) = claimed.deliveries.iter().map(|d| d.policy.lease_ttl_s / 3).min() {
+            self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
+        }
         for delivery in claimed.deliveries {
             self.calls.submit(delivery);
         }
         Ok(())
     }
 
-    /// Renews and releases leases when due; when the next look at anything is due.
-    fn tend(&mut self) -> Result<Duration, Trouble> {
-        let poll = guc::poll_interval();
-        let room = self.calls.in_flight() < guc::max_in_flight();
-        if self.look && room && !self.recovering {
-            return Ok(Duration::ZERO);
-        }
-        let now = Instant::now();
-        if now >= self.tend_at {
-            let worker = self.context.identity;
-            let (more, due, orphans) = turn::transaction(self.context, c"tending leases", |_| {
-                let mut more = false;
-                if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
-                    more = leases::tend(&port::load()?)?;
-                }
-                let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
-                Ok((more, due, attempt::has_orphans(worker)?))
-            })?;
-            let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
-            self.tend_at = now + if more { Duration::ZERO } else { next };
-            // A dump that was restored under a living worker brings attempts of workers that never were here.
-            self.recovering |= orphans;
-        }
-        let mut wait = self.tend_at.saturating_duration_since(now);
-        if let Some(pay_at) = self.pay_at {
-            wait = wait.min(pay_at.saturating_duration_since(now));
-        }
-        Ok(wait.min(poll))
+    fn room(&self) -> usize {
+        guc::max_in_flight().saturating_sub(self.calls.in_flight())
     }
 
-    /// Moves the catalogue's counters. A failure is the catalogue owner's affair: it is logged, and tried again later.
-    fn pay(&mut self) {
-        if self.pay_at.is_none_or(|at| Instant::now() < at) {
-            return;
+    /// Renews and releases leases when due, and looks for attempts that no worker has.
+    fn tend(&mut self) -> Result<(), Trouble> {
+        let now = Instant::now();
+        if now < self.tend_at {
+            return Ok(());
         }
-        match turn::transaction(self.context, c"counting executions", usage::pay) {
-            Ok(_) => (self.pay_at, self.pay_pause) = (None, RETRY),
-            Err(Trouble::Failed(error)) => {
-                pgrx::log!("dot_wrapper: usage_count and last_executed are not moved yet: {error}");
-                self.pay_at = Some(Instant::now() + self.pay_pause);
-                self.pay_pause = (self.pay_pause * 2).min(RETRY_MAX);
+        let poll = guc::poll_interval();
+        let worker = self.context.identity;
+        let (more, due, orphans) = turn::transaction(self.context, c"tending leases", |_| {
+            if !extension::instance(session::system_identifier())?.is_here {
+                return Ok((false, None, false));
             }
-            // Found again, and acted upon, by the next transaction.
-            Err(Trouble::NoExtension | Trouble::Left) => self.pay_at = None,
+            let mut more = false;
+            if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
+                more = leases::tend(&port::load()?)?;
+            }
+            let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
+            Ok((more, due, attempt::has_orphans(worker)?))
+        })?;
+        let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
+        self.tend_at = now + if more { Duration::ZERO } else { next };
+        // A restored dump brings attempts of workers that never were here.
+        self.recovering |= orphans;
+        Ok(())
+    }
+
+    fn tend_by(&mut self, wait: Duration) {
+        self.tend_at = self.tend_at.min(Instant::now() + wait.max(TEND_EVERY));
+    }
+
+    /// Moves the catalogue's counters. A failure is the catalogue owner's affair; the debt stays until it is paid.
+    fn pay(&mut self) -> Result<(), Trouble> {
+        if self.pay_at.is_some_and(|at| Instant::now() >= at) {
+            turn::transaction(self.context, c"counting executions", usage::pay)?;
+            self.pay_at = None;
         }
+        Ok(())
+    }
+
+    /// How long until a step is due. A step that failed is due when its pause is over, whatever it has to do.
+    fn next_turn(&self) -> Duration {
+        let now = Instant::now();
+        let mut wait = guc::poll_interval().min(self.tending.wait(self.tend_at, now));
+        if self.recovering || (self.look && self.room() > 0) {
+            wait = wait.min(self.claiming.wait(now, now));
+        }
+        if let Some(pay_at) = self.pay_at {
+            wait = wait.min(self.paying.wait(pay_at, now));
+        }
+        if self.calls.has_results() {
+            wait = wait.min(self.collecting.wait(now, now));
+        }
+        wait
     }
 
     fn wait(&mut self, timeout: Duration) {
@@ -188,18 +220,6 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
-        }
-    }
-
-    /// A turn failed: say so, wait a little longer each time, and go on. What was in hand is kept.
-    fn stumble(&mut self, error: &str) {
-        let pause = self.pause.map_or(RETRY, |pause| (pause * 2).min(RETRY_MAX));
-        pgrx::warning!("dot_wrapper: {error}; the next try is in {} s", pause.as_secs());
-        self.look = true;
-        self.pause = Some(pause);
-        let until = Instant::now() + pause;
-        while Instant::now() < until && !self.context.must_leave() {
-            latch::wait(None, until.saturating_duration_since(Instant::now()));
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The background side: a launcher, and one worker per database that has the extension.
 //!
+//! ```text
 //!     launcher   keeps the workers        start    one worker, or why not     pace   when to try again
 //!     slots      the shared table         hold     seats and holds in it      aside  stepping aside for DDL
 //!     wake       at commit                database one worker's process       cycle  its work
 //!     calls      what is out              turn     its transactions          context what it knows of itself
+//! ```
 //!
 //! Lives here: processes and their lives. Does not live here: decisions about runs (`domain`, `run`), SQL (`store`), the
 //! C interface (`pg`).
@@ -16,6 +18,7 @@ pub mod database;
 pub mod hold;
 pub mod launcher;
 pub mod pace;
+pub mod retry;
 pub mod slots;
 pub mod start;
 pub mod turn;

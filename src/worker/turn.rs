@@ -11,6 +11,8 @@ use crate::store::extension::{self, Extension};
 
 /// Nobody's lock holds the worker up longer than this; what waited is tried again.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// No statement, whoever's function is in it, holds the worker up longer than this.
+const STATEMENT_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a turn did not go through.
 #[derive(Debug)]
@@ -19,8 +21,13 @@ pub enum Trouble {
     NoExtension,
     /// The worker was asked to leave.
     Left,
-    /// An error, in words.
-    Failed(String),
+    /// An error.
+    Failed {
+        /// Its SQLSTATE.
+        sqlstate: String,
+        /// In words.
+        text: String,
+    },
 }
 
 /// Runs `body` in a transaction, which commits when it returns `Ok` and leaves no trace otherwise. `what` is shown in
@@ -34,20 +41,23 @@ pub fn transaction<T>(
     body: impl FnOnce(&Extension) -> Result<T, DotError>,
 ) -> Result<T, Trouble> {
     session::report_running(what);
+    session::force_settings();
+    let armed = session::arm_timeout(STATEMENT_WAIT);
     let result = xact::transaction_or_abort(|| {
         session::set_local_lock_timeout(LOCK_WAIT);
         match extension::current() {
             Ok(extension) if extension.oid == context.extension => {
-                body(&extension).map_err(|error| Trouble::Failed(describe(&error.message, error.detail.as_deref())))
+                body(&extension).map_err(|error| failed("XX000", &error.message, error.detail.as_deref()))
             }
             Ok(_) | Err(_) => Err(Trouble::NoExtension),
         }
     });
+    drop(armed);
     session::report_statistics(false);
     session::report_idle();
     match result {
         Ok(result) => result,
-        Err(caught) => Err(Trouble::Failed(describe(&caught.message, caught.detail.as_deref()))),
+        Err(caught) => Err(failed(&caught.sqlstate, &caught.message, caught.detail.as_deref())),
     }
 }
 
@@ -60,9 +70,10 @@ pub fn sooner(a: Option<f64>, b: Option<f64>) -> Option<Duration> {
     Some(Duration::try_from_secs_f64((soonest / 1000.0).max(0.0)).unwrap_or(Duration::MAX))
 }
 
-fn describe(message: &str, detail: Option<&str>) -> String {
-    match detail {
+fn failed(sqlstate: &str, message: &str, detail: Option<&str>) -> Trouble {
+    let text = match detail {
         Some(detail) => format!("{message} ({detail})"),
         None => message.to_owned(),
-    }
+    };
+    Trouble::Failed { sqlstate: sqlstate.to_owned(), text }
 }
