@@ -257,7 +257,19 @@ BEGIN
     END IF;
 
     IF EXISTS (SELECT FROM dot_wrapper.port WHERE port = 'guard' AND reason = 'to be shipped') THEN
-        IF to_regproc(base || '.fn_preflight_guard') IS NULL THEN
+        SELECT f.oid::regprocedure::text AS signature, f.proowner INTO proc
+        FROM pg_catalog.pg_proc f
+        WHERE f.proname = 'fn_preflight_guard' AND f.pronamespace = base::regnamespace AND f.pronargs = 0;
+        found_one := FOUND;
+        IF found_one AND NOT dot_wrapper.is_trusted_owner(proc.proowner) THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'insufficient_privilege',
+                MESSAGE = format('dot_wrapper does not adopt function %s', proc.signature),
+                DETAIL = format('It belongs to role %I, which is neither a superuser, nor the installing role, nor the owner of this database.',
+                                pg_get_userbyid(proc.proowner)),
+                HINT = 'Give it to a trusted role with ALTER FUNCTION ... OWNER TO, or rename it, or install into another schema.';
+        END IF;
+        IF NOT found_one THEN
             CREATE FUNCTION @extschema@.fn_preflight_guard()
             RETURNS TABLE (check_name text, verdict text, detail text)
             LANGUAGE sql STABLE
@@ -295,6 +307,11 @@ BEGIN
         REVOKE ALL ON FUNCTION @extschema@.fn_assert_safe_for_dot_action() FROM PUBLIC;
         COMMENT ON FUNCTION @extschema@.fn_assert_safe_for_dot_action() IS
             'Raises when any check of fn_preflight_guard() is neither OK nor WARN';
+        IF found_one THEN
+            -- It calls the database's own function, which must not run with the rights of the extension's owner.
+            EXECUTE format('ALTER FUNCTION @extschema@.fn_assert_safe_for_dot_action() OWNER TO %I',
+                           pg_get_userbyid(proc.proowner));
+        END IF;
     END IF;
 
     IF EXISTS (SELECT FROM dot_wrapper.port WHERE port = 'lease_acquire' AND reason = 'to be shipped') THEN

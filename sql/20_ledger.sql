@@ -171,7 +171,9 @@ BEGIN
     RAISE EXCEPTION USING
         ERRCODE = 'object_not_in_prerequisite_state',
         MESSAGE = format('%s on %s.%s is refused', lower(TG_OP), TG_TABLE_SCHEMA, TG_TABLE_NAME),
-        DETAIL = CASE WHEN TG_TABLE_NAME = 'dot_run' AND TG_OP = 'UPDATE'
+        DETAIL = CASE WHEN TG_WHEN = 'INSTEAD OF'
+                      THEN 'The views of the ledger are for reading.'
+                      WHEN TG_TABLE_NAME = 'dot_run' AND TG_OP = 'UPDATE'
                       THEN 'The run is over, and what is final stays final.'
                       ELSE 'The ledger only grows.' END,
         HINT = 'Correct a run by another run.';

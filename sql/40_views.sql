@@ -44,3 +44,8 @@ FROM @extschema@.dot_run_event e
 CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(e.detail -> 'gates') WITH ORDINALITY AS g (decision, position)
 WHERE e.detail ? 'gates';
 COMMENT ON VIEW @extschema@.dot_run_gate IS 'Every gate''s decision: stage request (the caller''s transaction) and stage send (the worker, before it sends)';
+
+-- This view is simple enough that PostgreSQL would let a change through to the table, with the owner's rights, for
+-- whoever has been granted more than SELECT, as by GRANT ALL ON ALL TABLES.
+CREATE TRIGGER dot_run_read_only INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.dot_run
+    FOR EACH ROW EXECUTE FUNCTION dot_wrapper.refuse_change();

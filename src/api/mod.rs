@@ -106,8 +106,16 @@ fn announce() {
     wake::request_wake();
 }
 
-/// PostgreSQL has parsed it already; what is left to refuse is nesting that no agent could read.
+/// How serde_json passes numbers on digit by digit: an object with this key would arrive as something else.
+const RESERVED_KEY: &str = "$serde_json::private::Number";
+
+/// PostgreSQL has parsed it already; what is left to refuse is nesting that no agent could read, and a reserved key.
 fn parse(name: &str, text: Option<JsonText>) -> Result<Option<serde_json::Value>, ErrorReport> {
+    // In the text of a jsonb, a key and nothing else is followed by a colon; quotes inside of strings are escaped.
+    if text.as_ref().is_some_and(|text| text.0.contains(&format!("\"{RESERVED_KEY}\": "))) {
+        let reserved = format!("{name} has a reserved key");
+        return Err(report(DotError::new(SqlState::InvalidParameterValue, reserved).detail(RESERVED_KEY)));
+    }
     let parsed = text.map(|text| serde_json::from_str(&text.0)).transpose();
     parsed.map_err(|why| {
         report(DotError::new(SqlState::ProgramLimitExceeded, format!("{name} cannot be read")).detail(why.to_string()))

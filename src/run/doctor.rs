@@ -72,6 +72,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(from_decision("guard", &session.guard(), &advice));
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
+        checks.extend(strangers()?);
         checks.extend(unfinished()?);
         Ok(checks)
     })
@@ -243,6 +244,19 @@ fn readable(name: &str) -> Check {
         format!("{name}: neither a readable file ({place}) nor {variable} in the server's environment"),
         "Put the secret there, readable by the server's user only.",
     )
+}
+
+/// Who can act as the worker besides it; no line when nobody can.
+fn strangers() -> Result<Option<Check>, DotError> {
+    let members = facts::worker_members(&guc::worker_role())?;
+    Ok((!members.is_empty()).then(|| {
+        let found = format!("members of dot_wrapper_worker besides the worker: {}", members.join(", "));
+        warn(
+            "worker role",
+            found,
+            "They can read the permits' key and change unfinished runs; REVOKE what is not meant.",
+        )
+    }))
 }
 
 fn unfinished() -> Result<Vec<Check>, DotError> {

@@ -41,3 +41,15 @@ pub fn unfinished() -> Result<Unfinished, DotError> {
     })?
     .ok_or_else(|| error::internal("no count"))
 }
+
+/// Roles that are members of the worker's role and are not the worker: they can do what it can.
+///
+/// # Errors
+/// XX000 only.
+pub fn worker_members(worker_role: &str) -> Result<Vec<String>, DotError> {
+    let sql = "SELECT m.rolname::text FROM pg_catalog.pg_auth_members a
+               JOIN pg_catalog.pg_roles g ON g.oid = a.roleid AND g.rolname = 'dot_wrapper_worker'
+               JOIN pg_catalog.pg_roles m ON m.oid = a.member
+               WHERE m.rolname <> $1 ORDER BY 1";
+    spi::rows(sql, &[worker_role.into()], |row| spi::need(row, 1))
+}
