@@ -25,7 +25,7 @@ demo:
 	@examples/demo.sh $(PG)
 
 test:
-	@.ci/setup $(PGS)
+	@.ci/setup $(PGS) pgspot
 	@.ci/test "$(PGS)" "$(KINDS)"
 
 install:

@@ -115,7 +115,6 @@ fn an_answer_outside_of_the_contract_is_told_apart() {
         (typed("application/json", r#"{"status":"great"}"#), "bad_answer"),
         (typed("application/json", r#"{"status":7}"#), "bad_answer"),
         (typed("application/json", r#"{"status":"succeeded"#), "bad_answer"),
-        (typed("application/json", r#"{"status":"succeeded","result":1e999}"#), "bad_answer"),
         (typed("application/json", r#"{"status":"succeeded","result":"\ud800"}"#), "bad_answer"),
         (typed("application/json", &deep), "bad_answer"),
         (json("200 OK", "Content-Encoding: gzip\r\n", ok), "bad_content_encoding"),

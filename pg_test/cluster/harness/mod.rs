@@ -1,0 +1,24 @@
+//! What the tests stand on: clusters, databases with the extension in them, agents, and waiting.
+//!
+//! Lives here: nothing that asserts anything about dot_wrapper. Does not live here: the tests.
+//!
+//!     home   where clusters live, and who removes them      agent      an agent that records and misbehaves
+//!     os     programs and signals                           wire       its bytes
+//!     cluster  one server                                   reference  the reference agent's process
+//!     bench  one database in it, ready to run tools         wait       conditions with a deadline
+
+pub mod agent;
+pub mod bench;
+pub mod cluster;
+mod home;
+pub mod os;
+pub mod reference;
+pub mod run;
+pub mod wait;
+mod wire;
+
+pub use bench::Bench;
+pub use cluster::Cluster;
+pub use run::Run;
+pub use wait::until;
+pub use wire::{Reply, Request};

@@ -1,0 +1,14 @@
+//! Tests that own real PostgreSQL clusters and kill real processes; started by .ci/cluster-tests.
+//!
+//! Lives here: what needs more than one session, a restart, a crash, or a peer on the network: the invariants of the
+//! whole, the life of launcher and worker, agents that misbehave. Does not live here: single functions (`in_db`),
+//! messages word by word (`regress`), interleavings of a few statements (`isolation`).
+//!
+//!     harness     clusters, databases, agents, waiting      life     launcher and worker from start to end
+//!     invariants  one file per invariant of the design      agents   agents that misbehave
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
+
+mod agents;
+mod harness;
+mod invariants;
+mod life;

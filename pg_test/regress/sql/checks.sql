@@ -1,0 +1,185 @@
+-- The schema refuses rows that cannot be: for every named constraint a row that violates it and nothing else.
+\set ECHO none
+\getenv dir PG_ABS_SRCDIR
+\i :dir/include/setup.sql
+
+-- A good row of each table, and what to change in it.
+CREATE TEMP TABLE good (tab regclass, r jsonb);
+INSERT INTO good VALUES
+    ('dot_wrapper.dot_run', '{"run_id": "00000000-0000-7000-8000-000000000001", "process_run_id": "00000000-0000-7000-8000-000000000002",
+        "code": "A", "mode": "apply", "run_status": "queued", "attempts": 0, "requested_by": "x", "requested_by_oid": 10,
+        "requested_at": "2026-01-01 00:00:00Z", "idempotency_key": "", "args": {}, "engine": "agent_api", "fingerprint": "f",
+        "request": {}, "gates": [], "lease_key": "tool:A", "fencing_token": 1, "start_by": "2026-01-02 00:00:00Z", "admitted": true}'),
+    ('dot_wrapper.dot_run_attempt', '{"run_id": "00000000-0000-7000-8000-000000000001", "attempt": 1, "intent_at": "2026-01-01 00:00:00Z",
+        "deadline": "2026-01-01 00:01:00Z", "worker": "00000000-0000-7000-8000-000000000003"}'),
+    ('dot_wrapper.dot_run_event', '{"event_id": 1000000, "run_id": "00000000-0000-7000-8000-000000000001", "event": "running",
+        "from_status": "queued", "to_status": "running", "at": "2026-01-01 00:00:00Z", "detail": {}}'),
+    ('dot_wrapper.dot_queue', '{"run_id": "00000000-0000-7000-8000-000000000001", "seq": 1000000, "state": "queued",
+        "available_at": "2026-01-01 00:00:00Z", "permit": "\\x00"}'),
+    ('dot_wrapper.lease_grant', '{"lease_key": "tool:A", "run_id": "00000000-0000-7000-8000-000000000001", "fencing_token": 1, "ttl_s": 300,
+        "expires_at": "2026-01-01 00:00:00Z"}'),
+    ('dot_wrapper.usage_debt', '{"code": "A", "executions": 1, "last_executed": "2026-01-01 00:00:00Z"}'),
+    ('dot_wrapper.endpoint', '{"name": "e", "base_url": "https://agent.invalid", "path": "/v1", "auth_header": "Authorization", "auth_scheme": "Bearer"}'),
+    ('dot_wrapper.egress_rule', '{"id": 1000000, "scheme": "https", "host": "agent.invalid", "port": 443, "path_prefix": "/", "cidrs": []}'),
+    ('dot_wrapper.policy', '{"scope": "tool", "name": "T"}'),
+    ('dot_wrapper.port', '{"port": "guard", "function": "f()", "origin": "bound"}'),
+    ('dot_wrapper.instance', '{"only_row": true, "system_identifier": 1, "database_oid": 1,
+        "permit_key": "\\x0000000000000000000000000000000000000000000000000000000000000000"}');
+
+CREATE TEMP TABLE bad (tab regclass, change jsonb, refused_by name);
+INSERT INTO bad VALUES
+    ('dot_wrapper.dot_run', '{"mode": "dance", "run_status": "queued"}', 'run_mode_known'),
+    ('dot_wrapper.dot_run', '{"run_status": "paused", "admitted": true, "finished_at": "2026-01-01 00:00:01Z", "reason": "r", "message": "m"}', 'run_status_known'),
+    ('dot_wrapper.dot_run', '{"mode": "plan"}', 'run_plan_is_never_sent'),
+    ('dot_wrapper.dot_run', '{"run_status": "planned", "finished_at": "2026-01-01 00:00:01Z", "admitted": false}', 'run_plan_is_never_sent'),
+    ('dot_wrapper.dot_run', '{"finished_at": "2026-01-01 00:00:01Z"}', 'run_finished_iff_terminal'),
+    ('dot_wrapper.dot_run', '{"run_status": "cancelled", "reason": "r", "message": "m"}', 'run_finished_iff_terminal'),
+    ('dot_wrapper.dot_run', '{"run_status": "running"}', 'run_sent_has_attempt'),
+    ('dot_wrapper.dot_run', '{"attempts": 1}', 'run_started_iff_attempted'),
+    ('dot_wrapper.dot_run', '{"started_at": "2026-01-01 00:00:01Z"}', 'run_started_iff_attempted'),
+    ('dot_wrapper.dot_run', '{"mode": "plan", "run_status": "planned", "admitted": false, "attempts": 1, "started_at": "2026-01-01 00:00:01Z",
+        "finished_at": "2026-01-01 00:00:01Z"}', 'run_plan_has_no_attempt'),
+    ('dot_wrapper.dot_run', '{"admitted": false}', 'run_admitted_holds_key'),
+    ('dot_wrapper.dot_run', '{"run_status": "refused", "finished_at": "2026-01-01 00:00:01Z", "reason": "r", "message": "m"}', 'run_admitted_holds_key'),
+    ('dot_wrapper.dot_run', '{"request": null}', 'run_request_is_kept'),
+    ('dot_wrapper.dot_run', '{"fingerprint": null}', 'run_request_is_kept'),
+    ('dot_wrapper.dot_run', '{"engine": null}', 'run_request_is_kept'),
+    ('dot_wrapper.dot_run', '{"run_status": "expired", "finished_at": "2026-01-01 00:00:01Z", "message": "m"}', 'run_refusal_is_explained'),
+    ('dot_wrapper.dot_run', '{"run_status": "refused", "admitted": false, "finished_at": "2026-01-01 00:00:01Z", "reason": "r"}', 'run_refusal_is_explained'),
+    ('dot_wrapper.dot_run', '{"run_status": "refused", "admitted": false, "finished_at": "2026-01-01 00:00:01Z", "reason": "r", "message": "m",
+        "lease_key": null}', 'run_token_with_lease'),
+    ('dot_wrapper.dot_run', '{"fencing_token": null}', 'run_lease_has_token'),
+    ('dot_wrapper.dot_run', '{"start_by": null}', 'run_start_by_iff_admitted'),
+    ('dot_wrapper.dot_run', '{"result": {}}', 'run_result_only_after_answer'),
+    ('dot_wrapper.dot_run', '{"observations": []}', 'run_result_only_after_answer'),
+    ('dot_wrapper.dot_run', '{"args": []}', 'run_args_object'),
+    ('dot_wrapper.dot_run', '{"gates": {}}', 'run_gates_array'),
+    ('dot_wrapper.dot_run', '{"attempts": -1, "started_at": "2026-01-01 00:00:01Z"}', 'run_attempts_counted'),
+    ('dot_wrapper.dot_run', '{"code": ""}', 'run_code_bounded'),
+    ('dot_wrapper.dot_run', jsonb_build_object('code', repeat('x', 201)), 'run_code_bounded'),
+    ('dot_wrapper.dot_run', jsonb_build_object('idempotency_key', repeat('x', 256)), 'run_key_bounded'),
+    ('dot_wrapper.dot_run_attempt', '{"attempt": 0}', 'attempt_counted'),
+    ('dot_wrapper.dot_run_event', '{"from_status": "succeeded"}', 'event_status_known'),
+    ('dot_wrapper.dot_run_event', '{"to_status": "paused"}', 'event_status_known'),
+    ('dot_wrapper.dot_run_event', '{"detail": 1}', 'event_detail_object'),
+    ('dot_wrapper.dot_queue', '{"state": "succeeded"}', 'queue_state_known'),
+    ('dot_wrapper.dot_queue', '{"state": "running"}', 'queue_worker_iff_running'),
+    ('dot_wrapper.dot_queue', '{"worker": "00000000-0000-7000-8000-000000000003"}', 'queue_worker_iff_running'),
+    ('dot_wrapper.lease_grant', '{"ttl_s": 9}', 'grant_ttl_bounded'),
+    ('dot_wrapper.lease_grant', '{"ttl_s": 86401}', 'grant_ttl_bounded'),
+    ('dot_wrapper.usage_debt', '{"executions": 0}', 'debt_positive'),
+    ('dot_wrapper.endpoint', '{"base_url": "ftp://agent.invalid"}', 'endpoint_base_url_http'),
+    ('dot_wrapper.endpoint', '{"base_url": "https://user:secret@agent.invalid"}', 'endpoint_base_url_http'),
+    ('dot_wrapper.endpoint', '{"base_url": "https://agent.invalid/?token=x"}', 'endpoint_base_url_http'),
+    ('dot_wrapper.endpoint', '{"base_url": "https://agent.invalid/#x"}', 'endpoint_base_url_http'),
+    ('dot_wrapper.endpoint', '{"base_url": "https://"}', 'endpoint_base_url_http'),
+    ('dot_wrapper.endpoint', '{"path": "v1"}', 'endpoint_path_absolute'),
+    ('dot_wrapper.endpoint', '{"path": "/v1?x"}', 'endpoint_path_absolute'),
+    ('dot_wrapper.endpoint', '{"path": "/v1\\x"}', 'endpoint_path_absolute'),
+    ('dot_wrapper.endpoint', '{"auth_header": "X-A: b"}', 'endpoint_header_token'),
+    ('dot_wrapper.endpoint', '{"auth_header": ""}', 'endpoint_header_token'),
+    ('dot_wrapper.endpoint', '{"auth_scheme": "Bearer x"}', 'endpoint_scheme_token'),
+    ('dot_wrapper.endpoint', '{"auth_secret": "../etc/passwd"}', 'endpoint_secret_name'),
+    ('dot_wrapper.endpoint', '{"auth_secret": "a..b"}', 'endpoint_secret_name'),
+    ('dot_wrapper.endpoint', '{"auth_secret": ""}', 'endpoint_secret_name'),
+    ('dot_wrapper.endpoint', jsonb_build_object('auth_secret', repeat('x', 65)), 'endpoint_secret_name'),
+    ('dot_wrapper.egress_rule', '{"scheme": "ftp"}', 'egress_scheme_known'),
+    ('dot_wrapper.egress_rule', '{"host": "Agent.invalid"}', 'egress_host_plain'),
+    ('dot_wrapper.egress_rule', '{"host": "*.invalid"}', 'egress_host_plain'),
+    ('dot_wrapper.egress_rule', '{"host": "agent.invalid:443"}', 'egress_host_plain'),
+    ('dot_wrapper.egress_rule', '{"host": ""}', 'egress_host_plain'),
+    ('dot_wrapper.egress_rule', '{"port": 0}', 'egress_port_range'),
+    ('dot_wrapper.egress_rule', '{"port": 65536}', 'egress_port_range'),
+    ('dot_wrapper.egress_rule', '{"path_prefix": "v1"}', 'egress_path_absolute'),
+    ('dot_wrapper.policy', '{"scope": "role"}', 'policy_scope_known'),
+    ('dot_wrapper.policy', '{"endpoint": "nowhere"}', 'policy_endpoint_fkey'),
+    ('dot_wrapper.policy', '{"modes": ["dance"]}', 'policy_modes_known'),
+    ('dot_wrapper.policy', '{"modes": ["apply", null]}', 'policy_modes_known'),
+    ('dot_wrapper.policy', '{"lease": ""}', 'policy_lease_bounded'),
+    ('dot_wrapper.policy', jsonb_build_object('lease', repeat('x', 201)), 'policy_lease_bounded'),
+    ('dot_wrapper.policy', '{"lease_ttl_s": 9}', 'policy_lease_ttl_range'),
+    ('dot_wrapper.policy', '{"lease_ttl_s": 86401}', 'policy_lease_ttl_range'),
+    ('dot_wrapper.policy', '{"connect_timeout_ms": 99}', 'policy_connect_range'),
+    ('dot_wrapper.policy', '{"idle_timeout_ms": 3600001}', 'policy_idle_range'),
+    ('dot_wrapper.policy', '{"total_timeout_ms": 0}', 'policy_total_range'),
+    ('dot_wrapper.policy', '{"max_response_bytes": 1023}', 'policy_response_range'),
+    ('dot_wrapper.policy', '{"start_by_s": 2592001}', 'policy_start_by_range'),
+    ('dot_wrapper.port', '{"port": "queue"}', 'port_known'),
+    ('dot_wrapper.port', '{"origin": "found"}', 'port_origin_known'),
+    ('dot_wrapper.port', '{"function": null}', 'port_bound_or_explained'),
+    ('dot_wrapper.port', '{"origin": "unbound", "reason": "r"}', 'port_bound_or_explained'),
+    ('dot_wrapper.port', '{"origin": "unbound", "function": null}', 'port_bound_or_explained'),
+    ('dot_wrapper.instance', '{"only_row": false}', 'instance_single'),
+    ('dot_wrapper.instance', '{"permit_key": "\\x00"}', 'instance_key_long');
+
+-- Tries a row, in a subtransaction that is always undone; says which constraint refused it.
+CREATE FUNCTION pg_temp.refused_by(tab regclass, r jsonb) RETURNS name LANGUAGE plpgsql AS $$
+DECLARE
+    refuser name;
+BEGIN
+    DELETE FROM dot_wrapper.instance;
+    DELETE FROM dot_wrapper.port;
+    EXECUTE format('INSERT INTO %s OVERRIDING SYSTEM VALUE SELECT * FROM jsonb_populate_record(NULL::%s, $1)', tab, tab) USING r;
+    RAISE EXCEPTION SQLSTATE 'DOT01';
+EXCEPTION
+    WHEN SQLSTATE 'DOT01' THEN RETURN 'nothing';
+    WHEN integrity_constraint_violation THEN
+        GET STACKED DIAGNOSTICS refuser = CONSTRAINT_NAME;
+        RETURN refuser;
+END $$;
+
+SELECT tab, pg_temp.refused_by(tab, r) AS refused_by FROM good ORDER BY tab::text COLLATE "C";
+SELECT tab, refused_by, count(*) AS rows, count(*) FILTER (WHERE pg_temp.refused_by(tab, r || change) = refused_by) AS refused
+FROM bad JOIN good USING (tab) GROUP BY tab, refused_by ORDER BY tab::text COLLATE "C", refused_by COLLATE "C";
+-- Those that were not refused as they should: none.
+SELECT tab, change, refused_by, pg_temp.refused_by(tab, r || change) AS but FROM bad JOIN good USING (tab)
+WHERE pg_temp.refused_by(tab, r || change) <> refused_by;
+-- Constraints that this test forgot: none. Keys are tested by their users; NOT NULL has no name before PostgreSQL 18.
+SELECT conrelid::regclass AS tab, conname FROM pg_constraint
+WHERE connamespace = 'dot_wrapper'::regnamespace AND contype IN ('c', 'f') AND conname NOT IN (SELECT refused_by FROM bad)
+ORDER BY conname COLLATE "C";
+
+-- One admitted run per key; any number of refused ones.
+SELECT run_status FROM fn_dot_run('B', 'apply', '00000000-0000-7000-8000-000000000002');
+SELECT pg_temp.refused_by(tab, r || '{"code": "B", "lease_key": null, "fencing_token": null}') AS same_key,
+       pg_temp.refused_by(tab, r || '{"code": "B", "run_status": "refused", "admitted": false, "reason": "r", "message": "m",
+                                      "finished_at": "2026-01-01 00:00:01Z"}') AS same_key_refused
+FROM good WHERE tab = 'dot_wrapper.dot_run'::regclass;
+
+-- What is final stays final, and the ledger only grows, for a superuser too.
+SELECT run_id AS planned FROM fn_dot_run('A') \gset
+SELECT run_id AS queued FROM fn_dot_run('A', 'apply') \gset
+UPDATE dot_wrapper.dot_run SET message = 'better' WHERE run_id = :'planned';
+\echo :LAST_ERROR_SQLSTATE
+UPDATE dot_wrapper.dot_run SET message = 'better';
+UPDATE dot_wrapper.dot_run SET message = 'waits' WHERE run_id = :'queued';
+DELETE FROM dot_wrapper.dot_run WHERE run_id = :'queued';
+DELETE FROM dot_wrapper.dot_run WHERE false;
+TRUNCATE dot_wrapper.dot_run;
+UPDATE dot_wrapper.dot_run_event SET at = now();
+DELETE FROM dot_wrapper.dot_run_event;
+TRUNCATE dot_wrapper.dot_run_event;
+UPDATE dot_wrapper.dot_run_attempt SET attempt = 2;
+DELETE FROM dot_wrapper.dot_run_attempt;
+TRUNCATE dot_wrapper.dot_run_attempt;
+SELECT run_status, message FROM dot_run ORDER BY run_id;
+-- The views are for reading, also for those to whom somebody granted more than that.
+CREATE ROLE regress_dot_app IN ROLE pg_read_all_data;
+GRANT ALL ON ALL TABLES IN SCHEMA public TO regress_dot_app;
+SET ROLE regress_dot_app;
+UPDATE dot_run SET message = 'better';
+DELETE FROM dot_run;
+INSERT INTO dot_run (code) VALUES ('A');
+UPDATE dot_run_event SET event = 'succeeded';
+DELETE FROM dot_run_attempt;
+DELETE FROM dot_run_gate;
+RESET ROLE;
+DROP OWNED BY regress_dot_app;
+DROP ROLE regress_dot_app;
+
+-- The shipped substrate's own check.
+\set VERBOSITY terse
+SELECT fn_dot_iu_command_log('sweep', 'dance', 'ok', true);
+SELECT fn_dot_iu_command_log('sweep', 'apply', 'ok', true) > 0 AS logged;
+
+DROP EXTENSION dot_wrapper;
