@@ -85,7 +85,7 @@ impl Delivery {
 
     /// Shorter than the whole, so that the connect timeout fires first and the attempt counts as not sent.
     fn connect(&self) -> Duration {
-        self.call.limits.connect.min(self.call.limits.total / 10 * 9)
+        self.call.limits.connect.min(self.call.limits.total / 2)
     }
 
     /// The rendered headers; a question carries no body and no key, so it leaves out what describes them.

@@ -50,7 +50,7 @@ pub struct Config {
 /// Bounds of one delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// DNS, TCP and TLS together. Cut to nine tenths of `total`, so that a hanging connect is told from a hanging agent.
+    /// DNS, TCP and TLS together. Cut to half of `total`, so that a hanging connect is told from a hanging agent.
     pub connect: Duration,
     /// The longest silence while an answer's body is being received, and while a status URL is being asked.
     /// How long the agent may think before it answers the first request is `total`'s business alone.
