@@ -144,8 +144,9 @@ fn converse(mut stream: TcpStream, shared: &Shared) {
     let reply = if request.field("dot_code") == CANARY {
         Reply::succeeded()
     } else {
-        record(&mut request, shared);
+        // Before it is recorded: who has seen a request may already be changing the plan for the next one.
         let plan = Arc::clone(&shared.plan.lock().unwrap_or_else(PoisonError::into_inner));
+        record(&mut request, shared);
         match plan(&request) {
             Reply::Hold => held(shared, request.number),
             reply => reply,

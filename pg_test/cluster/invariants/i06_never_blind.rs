@@ -66,8 +66,8 @@ fn invariant_06_never_blind_an_agent_that_hangs_up_leaves_doubt() {
     bench.agent.reply(Reply::Close);
     let run = bench.apply("DOT-1");
     let verify = bench.verify("DOT-2");
-    in_doubt_and_sent_once(&bench, &run, "connection_lost");
     assert_eq!(bench.until(&verify, "failed").reason(), "connection_lost");
+    in_doubt_and_sent_once(&bench, &run, "connection_lost");
 }
 
 #[test]
@@ -85,8 +85,8 @@ fn invariant_06_never_blind_an_agent_that_is_silent_leaves_doubt() {
     bench.agent.reply(Reply::Hold);
     let run = bench.apply("DOT-1");
     let verify = bench.verify("DOT-2");
-    in_doubt_and_sent_once(&bench, &run, "timeout");
     assert_eq!(bench.until(&verify, "failed").reason(), "timeout");
+    in_doubt_and_sent_once(&bench, &run, "timeout");
 }
 
 /// Where it is certain that nothing was sent, there is no doubt.

@@ -10,3 +10,4 @@ mod extension;
 mod settings;
 mod shutdown;
 mod signals;
+mod troubles;
