@@ -127,7 +127,10 @@ BEGIN
         SET search_path = pg_catalog, pg_temp
         AS $fn$
         BEGIN
-            DELETE FROM @extschema@.dot_config c WHERE c.key = new.key;
+            -- Who adds a key needs no right to delete.
+            IF EXISTS (SELECT FROM @extschema@.dot_config c WHERE c.key = new.key) THEN
+                DELETE FROM @extschema@.dot_config c WHERE c.key = new.key;
+            END IF;
             RETURN new;
         END
         $fn$;
