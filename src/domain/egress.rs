@@ -42,7 +42,7 @@ pub struct Denied {
 pub struct Rules(pub Vec<Rule>);
 
 impl Rules {
-    /// The first rule that allows the URL.
+    /// The first rule that allows the URL; for an address literal, the first one that allows the address as well.
     ///
     /// # Errors
     /// `Denied` when the URL is not http or https, carries user information, has no host, or no rule matches; and
@@ -59,16 +59,18 @@ impl Rules {
             return denied("host_missing", "the URL has no host".into());
         };
         let name = host.to_string();
-        let Some(rule) = self.0.iter().find(|rule| rule.matches(url.scheme(), &name, port, url.path())) else {
+        let mut matching = self.0.iter().filter(|rule| rule.matches(url.scheme(), &name, port, url.path()));
+        let Some(rule) = matching.next() else {
             return denied(
                 "no_egress_rule",
                 format!("no egress rule allows {}://{name}:{port}{}", url.scheme(), url.path()),
             );
         };
         match literal(&host) {
-            Some(ip) if !rule.allows_address(ip) => {
-                denied("address_denied", format!("egress rule {} does not allow address {ip}", rule.id))
-            }
+            Some(ip) if !rule.allows_address(ip) => match matching.find(|other| other.allows_address(ip)) {
+                Some(other) => Ok(other),
+                None => denied("address_denied", format!("egress rule {} does not allow address {ip}", rule.id)),
+            },
             _ => Ok(rule),
         }
     }
@@ -120,6 +122,8 @@ mod tests {
             rule(1, "https", "agent.example", 443, "/v1", &[]),
             rule(2, "http", "127.0.0.1", 8077, "/", &["127.0.0.0/8"]),
             rule(3, "http", "10.0.0.9", 80, "/", &[]),
+            rule(4, "http", "10.0.0.8", 80, "/", &[]),
+            rule(5, "http", "10.0.0.8", 80, "/", &["10.0.0.0/8"]),
         ])
     }
 
@@ -146,6 +150,7 @@ mod tests {
             ("http://0x7f.1:8077/x", Ok(2)),
             ("http://[::1]:8077/x", Err("no_egress_rule")),
             ("http://10.0.0.9/x", Err("address_denied")),
+            ("http://10.0.0.8/x", Ok(5)),
             ("file:///etc/passwd", Err("scheme_denied")),
         ] {
             assert_eq!(check(url), want, "{url}");

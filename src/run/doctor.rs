@@ -191,7 +191,7 @@ fn one_endpoint(session: &Session, name: Option<&str>, code: &str) -> Vec<Check>
     let Some(endpoint) = session.config.endpoints.iter().find(|e| Some(e.name.as_str()) == name) else {
         return vec![block(
             "endpoint",
-            format!("{code} and others have no endpoint"),
+            format!("{code}, for one, has no endpoint"),
             "INSERT INTO dot_wrapper.endpoint (name, base_url) VALUES ('agent', 'https://…'); \
              INSERT INTO dot_wrapper.policy (scope, name, endpoint) VALUES ('engine', 'agent_api', 'agent');",
         )];
@@ -267,7 +267,7 @@ fn unfinished() -> Result<Vec<Check>, DotError> {
         n => warn(
             "in doubt",
             format!("{n} runs were sent and have no known outcome"),
-            "Ask the engine what became of them; they keep their leases.",
+            "Ask the agent what became of them; they keep their leases. See docs/operations.md, Runs in doubt.",
         ),
     });
     checks.push(match counts.held {
