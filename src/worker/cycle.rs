@@ -104,6 +104,11 @@ impl Worker<'_> {
             self.paying.note(outcome)?;
             return Err(Trouble::Left);
         }
+        // What is out keeps its lease to the end.
+        if self.tending.is_due() {
+            let outcome = self.tend();
+            self.tending.note(outcome)?;
+        }
         Ok(TEND_EVERY)
     }
 

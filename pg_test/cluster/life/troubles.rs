@@ -21,6 +21,23 @@ fn a_short_lease_is_kept_while_a_call_is_out() {
     bench.until(&run, "succeeded");
 }
 
+/// A worker that was switched off keeps the lease of the call that it waits for.
+#[test]
+fn a_lease_is_kept_by_a_worker_that_is_about_to_leave() {
+    let bench = Bench::own(&[]);
+    bench.exec("UPDATE dot_wrapper.policy SET lease_ttl_s = 10 WHERE scope = 'engine'");
+    bench.agent.reply(Reply::Hold);
+    let run = bench.apply("DOT-1");
+    let request = bench.agent.wait_for(1).remove(0);
+    bench.cluster.set(&[("dot_wrapper.worker_enabled", "off")]);
+    let sql = "SELECT expires_at::text FROM dot_iu_runtime_lease WHERE lease_key = 'tool:DOT-1'";
+    let granted: String = bench.one(sql, &[]);
+    until("the lease has been renewed", || (bench.one::<String>(sql, &[]) > granted).then_some(()));
+    bench.agent.release(&request, Reply::succeeded());
+    bench.until(&run, "succeeded");
+    until("the worker has left", || bench.worker_now().is_none().then_some(()));
+}
+
 /// Any code of any class is a refusal, here and at the second gate, and stops nobody else's run.
 #[test]
 fn a_guard_that_raises_an_odd_code_refuses_and_nothing_more() {

@@ -126,6 +126,15 @@ fn an_answer_outside_of_the_contract_is_told_apart() {
 }
 
 #[test]
+fn a_number_that_no_float_can_hold_is_kept_digit_by_digit() {
+    for number in ["1e+999", "12345678901234567890.123456789"] {
+        let answer = answer_to(typed("application/json", &format!(r#"{{"status":"succeeded","result":{number}}}"#)));
+        assert_end(&answer, Reach::Answered, Verdict::Succeeded, "ok");
+        assert_eq!(answer.result.map(|result| result.to_string()).as_deref(), Some(number));
+    }
+}
+
+#[test]
 fn json_by_another_name_is_json() {
     let body = r#"{"status":"succeeded"}"#;
     for kind in ["application/json; charset=utf-8", "application/vnd.dot+json"] {
