@@ -8,6 +8,13 @@ CREATE TABLE dot_wrapper.endpoint (
     auth_header text NOT NULL DEFAULT 'Authorization',
     auth_scheme text NOT NULL DEFAULT 'Bearer',
     auth_secret text,
+    status_path text,
+    max_in_flight integer CONSTRAINT endpoint_in_flight_range CHECK (max_in_flight BETWEEN 1 AND 4096),
+    rate_per_s double precision CONSTRAINT endpoint_rate_range CHECK (rate_per_s BETWEEN 0.001 AND 100000),
+    rate_burst integer NOT NULL DEFAULT 1 CONSTRAINT endpoint_burst_range CHECK (rate_burst BETWEEN 1 AND 100000),
+    breaker_failures integer NOT NULL DEFAULT 5 CONSTRAINT endpoint_breaker_range CHECK (breaker_failures BETWEEN 0 AND 1000),
+    breaker_pause_s integer NOT NULL DEFAULT 30 CONSTRAINT endpoint_pause_range CHECK (breaker_pause_s BETWEEN 1 AND 3600),
+    CONSTRAINT endpoint_status_path_absolute CHECK (status_path ~ '^/[^?#\s\\]*$' AND position('{run_id}' IN status_path) > 0),
     CONSTRAINT endpoint_base_url_http CHECK (base_url ~ '^https?://[^/?#@\s]+(/[^?#\s]*)?$'),
     CONSTRAINT endpoint_path_absolute CHECK (path ~ '^/[^?#\s\\]*$'),
     CONSTRAINT endpoint_header_token CHECK (auth_header ~ '^[A-Za-z0-9_-]+$'),
@@ -19,6 +26,16 @@ COMMENT ON COLUMN dot_wrapper.endpoint.base_url IS 'http or https, no query, fra
 COMMENT ON COLUMN dot_wrapper.endpoint.path IS 'Appended to base_url; {code} stands for the tool''s code, percent-encoded';
 COMMENT ON COLUMN dot_wrapper.endpoint.auth_secret IS
     'The name of a secret: a file in dot_wrapper.secrets_dir, or the environment variable DOT_SECRET_<NAME> of the server. Never the secret itself.';
+COMMENT ON COLUMN dot_wrapper.endpoint.status_path IS
+    'Where the agent tells what became of an idempotency key: appended to base_url, with {run_id} in it. NULL: it cannot be asked, and a run in doubt waits for an operator.';
+COMMENT ON COLUMN dot_wrapper.endpoint.max_in_flight IS
+    'Calls to it at the same time, 1 to 4096; NULL: as many as dot_wrapper.max_in_flight leaves';
+COMMENT ON COLUMN dot_wrapper.endpoint.rate_per_s IS 'Requests a second, 0.001 to 100000; NULL: no limit';
+COMMENT ON COLUMN dot_wrapper.endpoint.rate_burst IS 'Requests that may go at once after a pause, 1 to 100000';
+COMMENT ON COLUMN dot_wrapper.endpoint.breaker_failures IS
+    'Deliveries in a row that got no useful answer and open the circuit breaker, 0 to 1000; 0: it never opens by itself';
+COMMENT ON COLUMN dot_wrapper.endpoint.breaker_pause_s IS
+    'Seconds that the breaker stays open before one delivery may try again, 1 to 3600; doubles while that fails, up to an hour';
 
 CREATE TABLE dot_wrapper.egress_rule (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -48,12 +65,22 @@ CREATE TABLE dot_wrapper.policy (
     total_timeout_ms integer CONSTRAINT policy_total_range CHECK (total_timeout_ms BETWEEN 100 AND 3600000),
     max_response_bytes integer CONSTRAINT policy_response_range CHECK (max_response_bytes BETWEEN 1024 AND 67108864),
     start_by_s integer CONSTRAINT policy_start_by_range CHECK (start_by_s BETWEEN 1 AND 2592000),
+    finish_by_s integer CONSTRAINT policy_finish_by_range CHECK (finish_by_s BETWEEN 1 AND 5184000),
+    max_attempts integer CONSTRAINT policy_attempts_range CHECK (max_attempts BETWEEN 1 AND 100),
+    retry_base_ms integer CONSTRAINT policy_retry_base_range CHECK (retry_base_ms BETWEEN 1 AND 3600000),
+    retry_max_ms integer CONSTRAINT policy_retry_max_range CHECK (retry_max_ms BETWEEN 1 AND 86400000),
+    key_window_s integer CONSTRAINT policy_key_window_range CHECK (key_window_s BETWEEN 1 AND 2592000),
+    doubt_lease_s integer CONSTRAINT policy_doubt_lease_range CHECK (doubt_lease_s BETWEEN 0 AND 2592000),
+    max_in_flight integer CONSTRAINT policy_in_flight_range CHECK (max_in_flight BETWEEN 1 AND 4096),
+    in_flight_key text CONSTRAINT policy_in_flight_key_bounded CHECK (length(in_flight_key) BETWEEN 1 AND 200),
+    max_in_flight_per_key integer CONSTRAINT policy_per_key_range CHECK (max_in_flight_per_key BETWEEN 1 AND 4096),
+    max_queued integer CONSTRAINT policy_queued_range CHECK (max_queued BETWEEN 1 AND 1000000),
     PRIMARY KEY (scope, name)
 );
 COMMENT ON TABLE dot_wrapper.policy IS 'How tools may be run: one row for an engine, one for a tool that differs. NULL: as the engine says, or the default.';
 COMMENT ON COLUMN dot_wrapper.policy.name IS 'The engine''s name, or the tool''s code';
 COMMENT ON COLUMN dot_wrapper.policy.modes IS 'Modes offered besides plan; default {apply}. A tool that does not declare verify is refused, never silently run.';
-COMMENT ON COLUMN dot_wrapper.policy.idempotent IS 'The engine promises that a second delivery with the same key has no second effect; default false. Kept for retries: this version delivers each run once.';
+COMMENT ON COLUMN dot_wrapper.policy.idempotent IS 'The engine promises that a second delivery with the same key has no second effect; default false. Only then is an apply repeated whose outcome is unknown.';
 COMMENT ON COLUMN dot_wrapper.policy.lease IS 'Lease key: text with {code} and {args.NAME}, or none; default tool:{code}';
 COMMENT ON COLUMN dot_wrapper.policy.lease_ttl_s IS 'Seconds, 10 to 86400; default 300; renewed while the run is not over';
 COMMENT ON COLUMN dot_wrapper.policy.connect_timeout_ms IS 'Milliseconds for DNS, TCP and TLS, 100 to 60000; default 5000';
@@ -61,6 +88,16 @@ COMMENT ON COLUMN dot_wrapper.policy.idle_timeout_ms IS 'Longest silence while a
 COMMENT ON COLUMN dot_wrapper.policy.total_timeout_ms IS 'One delivery with all polling, milliseconds, 100 to 3600000; default 60000';
 COMMENT ON COLUMN dot_wrapper.policy.max_response_bytes IS 'Largest answer, 1024 to 67108864; default 1048576';
 COMMENT ON COLUMN dot_wrapper.policy.start_by_s IS 'A run not claimed within this many seconds expires, 1 to 2592000; default 86400';
+COMMENT ON COLUMN dot_wrapper.policy.finish_by_s IS 'No delivery begins or lasts later than this many seconds after the request, 1 to 5184000; default 172800';
+COMMENT ON COLUMN dot_wrapper.policy.max_attempts IS 'Deliveries of one run, the first included, 1 to 100; default 5';
+COMMENT ON COLUMN dot_wrapper.policy.retry_base_ms IS 'Milliseconds, 1 to 3600000; default 1000. The pause before a repetition is random between 0 and this, doubled with each attempt';
+COMMENT ON COLUMN dot_wrapper.policy.retry_max_ms IS 'Longest such pause, milliseconds, 1 to 86400000; default 300000. What the agent asks for with Retry-After is waited for in any case';
+COMMENT ON COLUMN dot_wrapper.policy.key_window_s IS 'Seconds for which the agent remembers an idempotency key, counted from the first delivery, 1 to 2592000; default 86400. No repetition is sent that could arrive later';
+COMMENT ON COLUMN dot_wrapper.policy.doubt_lease_s IS 'Seconds after which a run in doubt gives up its lease, 0 to 2592000; default NULL: it keeps it until it is resolved';
+COMMENT ON COLUMN dot_wrapper.policy.max_in_flight IS 'Calls of one tool at the same time, 1 to 4096; default NULL: three quarters of dot_wrapper.max_in_flight';
+COMMENT ON COLUMN dot_wrapper.policy.in_flight_key IS 'What max_in_flight_per_key counts by: text with {code} and {args.NAME}; default {code}';
+COMMENT ON COLUMN dot_wrapper.policy.max_in_flight_per_key IS 'Calls with the same in_flight_key at the same time, 1 to 4096; default NULL: no limit';
+COMMENT ON COLUMN dot_wrapper.policy.max_queued IS 'Runs of one tool that may wait in the queue, 1 to 1000000; more are refused. Default NULL: no limit but that of the whole queue';
 
 GRANT SELECT ON dot_wrapper.endpoint, dot_wrapper.egress_rule, dot_wrapper.policy TO dot_wrapper_worker;
 

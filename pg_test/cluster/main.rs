@@ -6,9 +6,11 @@
 //!
 //!     harness     clusters, databases, agents, waiting      life     launcher and worker from start to end
 //!     invariants  one file per invariant of the design      agents   agents that misbehave
+//!     promises    the promises of docs/guarantees.md, with their figures
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
 mod harness;
 mod invariants;
 mod life;
+mod promises;

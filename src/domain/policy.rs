@@ -29,6 +29,26 @@ pub struct Layer {
     pub max_response_bytes: Option<i64>,
     /// Seconds that a run may wait in the queue.
     pub start_by_s: Option<i64>,
+    /// Seconds from the request after which no delivery begins or lasts.
+    pub finish_by_s: Option<i64>,
+    /// Deliveries of one run.
+    pub max_attempts: Option<i64>,
+    /// Milliseconds: the pause after the first attempt, at most.
+    pub retry_base_ms: Option<i64>,
+    /// Milliseconds: the longest pause.
+    pub retry_max_ms: Option<i64>,
+    /// Seconds for which the agent remembers a key.
+    pub key_window_s: Option<i64>,
+    /// Seconds after which a run in doubt gives up its lease.
+    pub doubt_lease_s: Option<i64>,
+    /// Calls of one tool at the same time.
+    pub max_in_flight: Option<i64>,
+    /// What `max_in_flight_per_key` counts by: a template.
+    pub in_flight_key: Option<String>,
+    /// Calls of one key at the same time.
+    pub max_in_flight_per_key: Option<i64>,
+    /// Runs of one tool that may wait.
+    pub max_queued: Option<i64>,
 }
 
 /// The policy in force for one tool.
@@ -55,6 +75,26 @@ pub struct Policy {
     pub max_response_bytes: i64,
     /// Seconds, 1 to 2,592,000. Default 86,400: work that waited a day acts on a world that has moved on.
     pub start_by_s: i64,
+    /// Seconds, 1 to 5,184,000. Default 172,800: a day to begin and a day to end.
+    pub finish_by_s: i64,
+    /// 1 to 100. Default 5.
+    pub max_attempts: i64,
+    /// Milliseconds, 1 to 3,600,000. Default 1,000.
+    pub retry_base_ms: i64,
+    /// Milliseconds, 1 to 86,400,000. Default 300,000.
+    pub retry_max_ms: i64,
+    /// Seconds, 1 to 2,592,000. Default 86,400, what Stripe's API promises and others have copied.
+    pub key_window_s: i64,
+    /// Seconds, 0 to 2,592,000. `None`, the default: the lease is kept until the run is resolved.
+    pub doubt_lease_s: Option<i64>,
+    /// 1 to 4,096; `None`, the default: the share that `domain::limits` gives to a tool.
+    pub max_in_flight: Option<i64>,
+    /// A template as of [`super::lease::key`]. Default `{code}`.
+    pub in_flight_key: String,
+    /// 1 to 4,096; `None`, the default: no limit.
+    pub max_in_flight_per_key: Option<i64>,
+    /// 1 to 1,000,000; `None`, the default: no limit.
+    pub max_queued: Option<i64>,
 }
 
 impl Policy {
@@ -68,6 +108,11 @@ impl Policy {
         macro_rules! pick {
             ($field:ident, $default:expr, $min:expr, $max:expr) => {
                 own.$field.or(engine.$field).unwrap_or($default).clamp($min, $max)
+            };
+        }
+        macro_rules! optional {
+            ($field:ident, $min:expr, $max:expr) => {
+                own.$field.or(engine.$field).map(|value| value.clamp($min, $max))
             };
         }
         let declared = own.modes.clone().or_else(|| tool.declared_modes.clone()).or_else(|| engine.modes.clone());
@@ -86,6 +131,20 @@ impl Policy {
             total_timeout_ms: pick!(total_timeout_ms, 60_000, 100, 3_600_000),
             max_response_bytes: pick!(max_response_bytes, 1 << 20, 1_024, 64 << 20),
             start_by_s: pick!(start_by_s, 86_400, 1, 2_592_000),
+            finish_by_s: pick!(finish_by_s, 172_800, 1, 5_184_000),
+            max_attempts: pick!(max_attempts, 5, 1, 100),
+            retry_base_ms: pick!(retry_base_ms, 1_000, 1, 3_600_000),
+            retry_max_ms: pick!(retry_max_ms, 300_000, 1, 86_400_000),
+            key_window_s: pick!(key_window_s, 86_400, 1, 2_592_000),
+            doubt_lease_s: optional!(doubt_lease_s, 0, 2_592_000),
+            max_in_flight: optional!(max_in_flight, 1, 4_096),
+            in_flight_key: own
+                .in_flight_key
+                .clone()
+                .or_else(|| engine.in_flight_key.clone())
+                .unwrap_or_else(|| "{code}".into()),
+            max_in_flight_per_key: optional!(max_in_flight_per_key, 1, 4_096),
+            max_queued: optional!(max_queued, 1, 1_000_000),
         }
     }
 

@@ -12,7 +12,7 @@ use super::mode::Mode;
 use super::secret::{self, MASK};
 
 /// Where an engine listens: one row of `dot_wrapper.endpoint`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     /// Its name.
     pub name: String,
@@ -26,6 +26,18 @@ pub struct Endpoint {
     pub auth_scheme: String,
     /// The name of the secret, when the endpoint wants one.
     pub auth_secret: Option<String>,
+    /// Appended to `base_url`; where the agent tells what became of an idempotency key, which stands for `{run_id}`.
+    pub status_path: Option<String>,
+    /// Calls at the same time; `None`: no limit of its own.
+    pub max_in_flight: Option<i64>,
+    /// Requests a second; `None`: no limit.
+    pub rate_per_s: Option<f64>,
+    /// Requests that may go at once after a pause.
+    pub rate_burst: i64,
+    /// Failures in a row that open the breaker; 0: never.
+    pub breaker_failures: i64,
+    /// Seconds that it stays open first.
+    pub breaker_pause_s: i64,
 }
 
 /// A secret in a header, by name.
@@ -244,6 +256,12 @@ mod tests {
             auth_header: "Authorization".into(),
             auth_scheme: "Bearer".into(),
             auth_secret: Some("agent_token".into()),
+            status_path: None,
+            max_in_flight: None,
+            rate_per_s: None,
+            rate_burst: 1,
+            breaker_failures: 5,
+            breaker_pause_s: 30,
         }
     }
 

@@ -6,10 +6,12 @@
 //!     os     programs and signals                           wire       its bytes
 //!     cluster  one server                                   reference  the reference agent's process
 //!     bench  one database in it, ready to run tools         wait       conditions with a deadline
+//!     figure  what a promise's test measured
 
 pub mod agent;
 pub mod bench;
 pub mod cluster;
+mod figure;
 mod home;
 pub mod os;
 pub mod reference;
@@ -19,6 +21,8 @@ mod wire;
 
 pub use bench::Bench;
 pub use cluster::Cluster;
+#[allow(unused_imports)]
+pub use figure::{figure, rounds};
 pub use run::Run;
 pub use wait::until;
 pub use wire::{Reply, Request};

@@ -135,6 +135,12 @@ fn call_at(base: &str, secret: Option<&str>, rules: Vec<Rule>) -> Call {
         auth_header: "Authorization".into(),
         auth_scheme: "Bearer".into(),
         auth_secret: secret.map(Into::into),
+        status_path: None,
+        max_in_flight: None,
+        rate_per_s: None,
+        rate_burst: 1,
+        breaker_failures: 5,
+        breaker_pause_s: 30,
     };
     let facts = Facts {
         code: "DOT-KG-017",

@@ -1,0 +1,1 @@
+//! O2, O3, O5: databases that are dropped, renamed and copied, starts that fail, DROP EXTENSION.

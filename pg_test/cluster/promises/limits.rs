@@ -1,0 +1,1 @@
+//! R1, R2: rates, concurrency, breakers, fairness, queue depth.

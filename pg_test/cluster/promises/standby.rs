@@ -1,0 +1,1 @@
+//! O4: silence on a standby, and what a promoted one does with inherited intents.

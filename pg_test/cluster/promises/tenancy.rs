@@ -1,0 +1,1 @@
+//! T1 to T5: roles, planted objects, other people's runs, secrets.
