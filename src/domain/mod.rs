@@ -16,6 +16,7 @@ pub mod mode;
 pub mod permit;
 pub mod policy;
 pub mod render;
+pub mod seal;
 pub mod secret;
 pub mod state;
 pub mod tool;
