@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use super::turn::{self, Trouble};
 use crate::domain::answer::{Answer, Reach};
 use crate::domain::decide;
 use crate::domain::mode::Mode;
-use crate::engine::{Call, Config, Engine, Limits, Report, Waker, Wakeup};
+use crate::engine::{Call, Config, Engine, Errand, Limits, Report, Waker, Wakeup};
 use crate::guc;
 use crate::pg::signals;
 use crate::run::claim::Delivery;
@@ -19,6 +19,9 @@ use crate::run::settle::{self, Outcome};
 
 /// Outcomes settled in one transaction.
 const BATCH: usize = 500;
+
+/// How long after a look at the gates a delivery may begin to send.
+const PERMISSION: Duration = Duration::from_secs(1);
 
 /// What has to be known of a call when its report comes.
 #[derive(Clone, Copy, Debug)]
@@ -92,13 +95,13 @@ impl Calls {
 
     /// Sends a call whose intent is committed.
     pub fn submit(&mut self, delivery: Delivery) {
-        self.hand_over(delivery, None);
+        self.hand_over(delivery, Errand::Deliver);
     }
 
     /// Asks about a call that the agent accepted before this worker lived.
     pub fn resume(&mut self, delivery: Delivery, status_url: &str) {
         match url::Url::parse(status_url) {
-            Ok(url) => self.hand_over(delivery, Some(url)),
+            Ok(url) => self.hand_over(delivery, Errand::Follow(url)),
             Err(_) => self.ended.push(Outcome {
                 run_id: delivery.run_id,
                 attempt: delivery.attempt,
@@ -109,14 +112,15 @@ impl Calls {
         }
     }
 
-    fn hand_over(&mut self, delivery: Delivery, resume: Option<url::Url>) {
+    fn hand_over(&mut self, delivery: Delivery, errand: Errand) {
         if self.engine.as_ref().is_none_or(|engine| !engine.is_alive() && engine.in_flight() == 0) {
             self.start_engine();
         }
         let out = Out { mode: delivery.mode, fencing_token: delivery.fencing_token };
         self.out.insert((delivery.run_id, delivery.attempt), out);
         if let Some(engine) = &self.engine {
-            engine.submit(call(delivery, resume));
+            engine.allow_until(Instant::now() + PERMISSION);
+            engine.submit(call(delivery, errand));
         }
     }
 
@@ -145,6 +149,8 @@ impl Calls {
                         self.ended.push(Outcome { run_id, attempt, mode, fencing_token, answer });
                     }
                 }
+                // Nobody asks by key yet.
+                Report::Learned { .. } => {}
             }
         }
     }
@@ -200,12 +206,13 @@ fn config() -> Config {
     Config { secrets_dir: guc::secrets_dir(), ca_file: guc::ca_file() }
 }
 
-fn call(delivery: Delivery, resume: Option<url::Url>) -> Call {
+fn call(delivery: Delivery, errand: Errand) -> Call {
     let millis = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1));
     let policy = &delivery.policy;
     Call {
         run_id: delivery.run_id,
         attempt: delivery.attempt,
+        errand,
         limits: Limits {
             connect: millis(policy.connect_timeout_ms),
             idle: millis(policy.idle_timeout_ms),
@@ -214,6 +221,5 @@ fn call(delivery: Delivery, resume: Option<url::Url>) -> Call {
         },
         request: delivery.request,
         egress: delivery.egress,
-        resume,
     }
 }
