@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-
 /// How far an attempt got. Decides whether silence means "nothing happened" or "nobody knows".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -24,7 +23,7 @@ pub enum Verdict {
     Succeeded,
     /// `{"status":"failed"}`.
     Failed,
-    /// `{"status":"refused"}`, or HTTP 409 or 422.
+    /// `{"status":"refused"}`, whatever the HTTP status.
     Refused,
     /// No answer, or one that is not of the contract.
     None,

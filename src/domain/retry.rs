@@ -140,9 +140,7 @@ pub fn next(attempt: &Attempt<'_>, chance: f64) -> Next {
 fn has_room(attempt: &Attempt<'_>, past: Past, wait: Duration) -> bool {
     let policy = attempt.policy;
     let in_window = past == Past::None || key_is_remembered(policy, attempt.key_age + wait);
-    i64::from(attempt.number) < policy.max_attempts
-        && attempt.age + wait < seconds(policy.finish_by_s)
-        && in_window
+    i64::from(attempt.number) < policy.max_attempts && attempt.age + wait < seconds(policy.finish_by_s) && in_window
 }
 
 /// True when a delivery that begins at this age of the key ends while the agent still remembers it.
@@ -170,24 +168,29 @@ fn after(attempt: &Attempt<'_>, effect: Effect) -> Past {
 }
 
 fn effect(answer: &Answer, retry_after: Option<Duration>) -> Effect {
-    let status = answer.http_status.unwrap_or(0);
     match (answer.reach, answer.verdict) {
         (Reach::NotSent, _) if CONFIGURATION.contains(&answer.reason.as_str()) => Effect::NothingAgain,
         (Reach::NotSent, _) => Effect::NothingYet,
         (Reach::Sent, _) => Effect::Unknown,
         (Reach::Answered, Verdict::Succeeded) => Effect::Told(Cause::Succeeded),
         (Reach::Answered, Verdict::Failed) => Effect::Told(Cause::Failed),
-        // A bare 409 or 422 is no word of the contract: the key may be busy with an earlier delivery.
-        (Reach::Answered, Verdict::Refused) if answer.reason.starts_with("http_") => Effect::NothingAgain,
+        (Reach::Answered, Verdict::Refused | Verdict::None) if is_untaken(answer, retry_after) => Effect::NothingYet,
         (Reach::Answered, Verdict::Refused) => Effect::Told(Cause::Failed),
-        // RFC 9110, 6585 and 8470: the request was not taken. A 503 says so only when it names a time: gateways also send
-        // it for a request that they have passed on.
-        (Reach::Answered, Verdict::None) => match status {
-            408 | 425 | 429 => Effect::NothingYet,
-            503 if retry_after.is_some() => Effect::NothingYet,
-            300..=499 => Effect::NothingAgain,
+        // A bare 409 is no word of the contract: the key may be busy with an earlier delivery.
+        (Reach::Answered, Verdict::None) => match answer.http_status {
+            Some(300..=499) => Effect::NothingAgain,
             _ => Effect::Unknown,
         },
+    }
+}
+
+/// RFC 9110, 6585 and 8470: the request was not taken. A 503 says so only when it names a time: gateways also send it for a
+/// request that they have passed on.
+pub fn is_untaken(answer: &Answer, retry_after: Option<Duration>) -> bool {
+    match answer.http_status {
+        Some(408 | 425 | 429) => true,
+        Some(503) => retry_after.is_some(),
+        _ => false,
     }
 }
 

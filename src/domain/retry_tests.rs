@@ -24,12 +24,7 @@ fn sent(reason: &str) -> Answer {
 }
 
 fn status(status: u16) -> Answer {
-    let verdict = if matches!(status, 409 | 422) { Verdict::Refused } else { Verdict::None };
-    Answer {
-        http_status: Some(status),
-        verdict,
-        ..Answer::failure(Reach::Answered, format!("http_{status}"), "x")
-    }
+    Answer { http_status: Some(status), ..Answer::failure(Reach::Answered, format!("http_{status}"), "x") }
 }
 
 fn said(verdict: Verdict) -> Answer {
@@ -62,7 +57,9 @@ fn fate(attempt: &Attempt<'_>) -> Result<Cause, Past> {
 fn the_table_for_an_apply_that_is_not_idempotent() {
     let plain = policy(&Layer::default());
     let of = |answer: Answer| fate(&attempt(&plain, &answer));
-    for reason in ["dns_failed", "connect_failed", "connect_timeout", "tls_failed", "withheld", "engine_down", "timeout"] {
+    for reason in
+        ["dns_failed", "connect_failed", "connect_timeout", "tls_failed", "withheld", "engine_down", "timeout"]
+    {
         assert_eq!(of(unsent(reason)), Err(Past::None), "{reason}");
     }
     for reason in CONFIGURATION {
@@ -91,6 +88,8 @@ fn a_503_that_names_a_time_was_not_taken() {
     let answer = status(503);
     let asked = Attempt { retry_after: Some(Duration::from_secs(7)), ..attempt(&plain, &answer) };
     assert_eq!(fate(&asked), Err(Past::Untaken));
+    let worded = Answer { verdict: Verdict::Refused, ..status(429) };
+    assert_eq!(fate(&attempt(&plain, &worded)), Err(Past::Untaken), "the status is the more special word");
     let Next::Again { wait, .. } = next(&asked, 0.0) else { panic!("again") };
     assert_eq!(wait, Duration::from_secs(7), "the agent's wish is a lower bound");
 }
@@ -145,7 +144,12 @@ fn promise_a6_what_was_withdrawn_is_cancelled_only_if_nothing_was_sent() {
 
 #[test]
 fn pauses_grow_to_their_ceiling_and_are_random_below_it() {
-    let policy = policy(&Layer { retry_base_ms: Some(100), retry_max_ms: Some(1_000), max_attempts: Some(100), ..Layer::default() });
+    let policy = policy(&Layer {
+        retry_base_ms: Some(100),
+        retry_max_ms: Some(1_000),
+        max_attempts: Some(100),
+        ..Layer::default()
+    });
     let answer = unsent("connect_failed");
     let wait = |number, chance| match next(&Attempt { number, ..attempt(&policy, &answer) }, chance) {
         Next::Again { wait, .. } => wait.as_millis(),

@@ -26,7 +26,8 @@ pub fn next(_: &Extension) -> Result<Option<Uuid>, DotError> {
             queue::mark(run_id)?;
             return Ok(Some(run_id));
         }
-        let message = "the worker died three times when it took this run up; fn_dot_cancel ends it, fn_dot_resume lets it go on";
+        let message =
+            "the worker died three times when it took this run up; fn_dot_cancel ends it, fn_dot_resume lets it go on";
         pgrx::warning!("dot_wrapper: run {run_id} is set aside: {message}");
         queue::hold(&[run_id])?;
         queue::explain(run_id, "quarantined", message)?;

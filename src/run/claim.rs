@@ -17,12 +17,12 @@ use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
 use crate::domain::state::RunStatus;
+use crate::store::attempt;
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
 use crate::store::queue::{self, Candidate, QueuedRun, Start};
 use crate::store::role::{self, Requester};
 use crate::store::transition::{self, Move};
-use crate::store::attempt;
 
 /// How long a run waits whose gate could not be asked, because somebody's lock was in the way.
 const POSTPONED: Duration = Duration::from_secs(3);

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use url::Url;
-use uuid::Uuid;
 
 use super::claim::Delivery;
 use super::recover;
@@ -40,7 +39,7 @@ pub struct Inquiry {
 #[derive(Clone, Debug)]
 pub enum Finding {
     /// How it ended.
-    Ended(Answer),
+    Ended(Box<Answer>),
     /// It is at work.
     Running(Option<Duration>),
     /// It has never seen the key.

@@ -187,4 +187,3 @@ fn hold_lease(
     };
     Ok((decision, token))
 }
-

@@ -14,10 +14,10 @@ use crate::error;
 use crate::pg::rows::Row;
 use crate::pg::user;
 use crate::store::event::{self, Remark};
+use crate::store::extension;
 use crate::store::ledger;
 use crate::store::queue::{self, Waiting};
 use crate::store::transition::{self, Move};
-use crate::store::extension;
 
 /// Asks that a run is not executed, or not executed any further. The run's row as it then stands.
 ///
@@ -92,10 +92,7 @@ pub fn resolve(run_id: Uuid, outcome: Option<String>, note: Option<String>) -> R
 }
 
 /// Runs `body` as the extension's owner on the locked queue row, `None` when the run is over; gives the ledger row.
-fn on_run(
-    run_id: Uuid,
-    body: impl FnOnce(&str, Option<Waiting>) -> Result<(), DotError>,
-) -> Result<Row, DotError> {
+fn on_run(run_id: Uuid, body: impl FnOnce(&str, Option<Waiting>) -> Result<(), DotError>) -> Result<Row, DotError> {
     let caller = user::current();
     let extension = extension::current()?;
     extension::as_owner(&extension, || {

@@ -289,7 +289,8 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
 /// # Errors
 /// XX000 only.
 pub fn explain(run_id: Uuid, reason: &str, message: &str) -> Result<(), DotError> {
-    let sql = "UPDATE dot_wrapper.dot_run r SET reason = $2, message = $3 WHERE r.run_id = $1 AND r.run_status = 'queued'";
+    let sql =
+        "UPDATE dot_wrapper.dot_run r SET reason = $2, message = $3 WHERE r.run_id = $1 AND r.run_status = 'queued'";
     spi::run(sql, &[spi::uuid(run_id).into(), reason.into(), message.into()]).map(drop)
 }
 

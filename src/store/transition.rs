@@ -44,7 +44,13 @@ pub struct Move {
 
 impl Move {
     /// A move with nothing but its reason.
-    pub fn new(run_id: Uuid, attempt: i32, to: RunStatus, reason: impl Into<String>, message: impl Into<String>) -> Move {
+    pub fn new(
+        run_id: Uuid,
+        attempt: i32,
+        to: RunStatus,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Move {
         Move {
             run_id,
             attempt,
