@@ -19,6 +19,7 @@ use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
 use crate::domain::state::{Cause, RunStatus, next};
+use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
@@ -83,6 +84,7 @@ pub fn claim(extension: &Extension, worker: Uuid, limit: usize) -> Result<Claime
     queue::postpone(&batch.postponed)?;
     drop_refused(&session, &batch)?;
     let deliveries = record_intents(&session, worker, batch)?;
+    fail_point::each(Point::ClaimBeforeCommit, deliveries.iter().map(|delivery| delivery.code.as_str()));
     Ok(Claimed { deliveries, seen, suspended: false })
 }
 
@@ -151,6 +153,7 @@ fn second_gate(
     run: QueuedRun,
     batch: &mut Batch,
 ) -> Result<(), DotError> {
+    fail_point::at(Point::ClaimGate, &run.code);
     let mut findings = Findings::default();
     findings.decisions.push(Decision::ok(Gate::Permit, "it came through fn_dot_run", json!({})));
     findings.decisions.push(requester(requesters, &run));

@@ -14,6 +14,7 @@ use super::settle::{self, Outcome};
 use crate::domain::answer::{Answer, Reach};
 use crate::domain::error::DotError;
 use crate::domain::permit::{self, Claims};
+use crate::pg::fail_point::{self, Point};
 use crate::store::attempt::{self, Orphan};
 use crate::store::extension::{self, Extension};
 
@@ -56,6 +57,7 @@ pub fn recover(extension: &Extension, worker: Uuid) -> Result<Recovered, DotErro
         }
     }
     settle::settle(worker, &lost)?;
+    fail_point::each(Point::RecoverBeforeCommit, codes.iter().map(String::as_str));
     Ok(Recovered { resumed, doubted: lost.len(), more })
 }
 

@@ -10,6 +10,7 @@ use crate::domain::answer::{self, Answer, Reach};
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::state::{self, Cause, RunStatus};
+use crate::pg::fail_point::{self, Point};
 use crate::store::attempt::{self, End, Ended};
 use crate::store::event::{self, Remark};
 use crate::store::{port, usage};
@@ -47,7 +48,9 @@ pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
     let late: Vec<&Outcome> = missed.into_iter().filter(|o| doubted.iter().all(|e| e.run_id != o.run_id)).collect();
     event::remark(&late.into_iter().map(late_answer).collect::<Vec<_>>())?;
     count(outcomes, ended.iter().chain(&doubted))?;
-    release(outcomes, &ended)
+    release(outcomes, &ended)?;
+    fail_point::each(Point::SettleBeforeCommit, ended.iter().chain(&doubted).map(|end| end.code.as_str()));
+    Ok(())
 }
 
 /// Records that agents accepted runs and where they are to be asked.

@@ -13,6 +13,7 @@ use crate::domain::decide;
 use crate::domain::mode::Mode;
 use crate::engine::{Call, Config, Engine, Limits, Report, Waker, Wakeup};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::signals;
 use crate::run::claim::Delivery;
 use crate::run::settle::{self, Outcome};
@@ -118,6 +119,7 @@ impl Calls {
         if let Some(engine) = &self.engine {
             engine.submit(call(delivery, resume));
         }
+        fail_point::at(Point::Submitted, "");
     }
 
     /// Takes the reports in and records them. True when a run has ended.
@@ -141,6 +143,7 @@ impl Calls {
                 Report::Ended { run_id, attempt, answer, .. } => {
                     // A call that is not in the map was never ours; there is nothing to record it with.
                     if let Some(out) = self.out.remove(&(run_id, attempt)) {
+                        fail_point::at(Point::ReportReceived, "");
                         let (mode, fencing_token) = (out.mode, out.fencing_token);
                         self.ended.push(Outcome { run_id, attempt, mode, fencing_token, answer });
                     }
@@ -153,6 +156,7 @@ impl Calls {
         if !self.accepted.is_empty() {
             turn::transaction(context, c"recording acceptances", |_| settle::accepted(&self.accepted))?;
             self.accepted.clear();
+            fail_point::at(Point::AcceptedRecorded, "");
         }
         Ok(())
     }
@@ -161,7 +165,10 @@ impl Calls {
     fn record_ended(&mut self, context: &Context) -> Result<(), Trouble> {
         let batch: Vec<Outcome> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
         match self.settle(context, &batch) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                fail_point::at(Point::SettleAfterCommit, "");
+                return Ok(());
+            }
             Err(Trouble::Failed { text, .. }) => {
                 pgrx::log!("dot_wrapper: {} results go one by one: {text}", batch.len())
             }

@@ -11,6 +11,7 @@ use super::context::{Context, Ended};
 use super::retry::Retry;
 use super::turn::{self, Trouble};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::{latch, lock, session, signals};
 use crate::run::{claim, leases, recover, usage};
 use crate::store::{attempt, extension, grant, port, queue};
@@ -148,6 +149,7 @@ impl Worker<'_> {
         let claimed = turn::transaction(self.context, c"claiming", |extension| {
             claim::claim(extension, self.context.identity, room)
         })?;
+        fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
         // A full batch, or one in which runs were refused, may not have been all.
         self.look = claimed.seen == room;
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.policy.lease_ttl_s / 3).min() {
