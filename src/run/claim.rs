@@ -17,6 +17,7 @@ use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
 use crate::domain::state::RunStatus;
+use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
@@ -97,6 +98,7 @@ pub fn claim(extension: &Extension, worker: Uuid, pick: Pick) -> Result<Claimed,
     queue::postpone(&batch.postponed, POSTPONED)?;
     drop_blocked(&session, &batch)?;
     let deliveries = record_intents(&session, worker, batch)?;
+    fail_point::each(Point::ClaimBeforeCommit, deliveries.iter().map(|delivery| delivery.code.as_str()));
     if let Pick::Only(run_id) = pick {
         queue::unmark(run_id)?;
     }

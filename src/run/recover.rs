@@ -18,6 +18,7 @@ use crate::domain::answer::{Answer, Reach};
 use crate::domain::error::DotError;
 use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
+use crate::pg::fail_point::{self, Point};
 use crate::store::attempt::{self, Open};
 use crate::store::extension::{self, Extension};
 
@@ -61,6 +62,7 @@ pub fn recover(extension: &Extension, worker: Uuid) -> Result<Recovered, DotErro
         }
     }
     settle::settle(worker, &lost)?;
+    fail_point::each(Point::RecoverBeforeCommit, codes.iter().map(String::as_str));
     Ok(Recovered { resumed, lost: lost.len(), more })
 }
 

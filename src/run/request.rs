@@ -17,6 +17,7 @@ use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
 use crate::domain::{canonical, lane, lease};
 use crate::error;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
 use crate::pg::{lock, log, user};
 use crate::store::extension::Extension;
@@ -298,6 +299,7 @@ fn record(
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);
     }
+    fail_point::at(Point::RequestBeforeReturn, &call.code);
     Ok(Requested { row, admitted })
 }
 

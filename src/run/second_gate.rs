@@ -16,6 +16,7 @@ use crate::domain::lease;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
+use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::grant;
 use crate::store::queue::{QueuedRun, Start};
@@ -33,6 +34,7 @@ pub(super) fn ask(
     run: QueuedRun,
     batch: &mut Batch,
 ) -> Result<(), DotError> {
+    fail_point::at(Point::ClaimGate, &run.code);
     let mut findings = find(session, requesters, run_id, &run);
     let mut token = None;
     if gate::first_block(&findings.decisions).is_none() {

@@ -13,6 +13,7 @@ use crate::domain::mode::Mode;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Attempt, Next, Past};
 use crate::domain::state::{self, Cause, RunStatus};
+use crate::pg::fail_point::{self, Point};
 use crate::store::event::{self, Remark};
 use crate::store::transition::{self, Move, Moved};
 use crate::store::{port, usage};
@@ -92,7 +93,9 @@ pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
     moved.extend(transition::apply(RunStatus::Running, Some(worker), &doubtful)?);
     event::remark(&missing(outcomes, &moved).into_iter().map(late_answer).collect::<Vec<_>>())?;
     count(outcomes, &moved)?;
-    release(&moved)
+    release(&moved)?;
+    fail_point::each(Point::SettleBeforeCommit, moved.iter().map(|run| run.code.as_str()));
+    Ok(())
 }
 
 /// Records that agents accepted runs and where they are to be asked.

@@ -12,6 +12,7 @@ use super::turn::{self, Trouble};
 use crate::domain::decide;
 use crate::engine::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::signals;
 use crate::run::claim::Delivery;
 use crate::run::inquire::{self, Inquiry};
@@ -138,6 +139,7 @@ impl Calls {
         if let Some(engine) = &self.engine {
             engine.submit(call(delivery, errand));
         }
+        fail_point::at(Point::Submitted, "");
     }
 
     fn keep_engine(&mut self) {
@@ -167,6 +169,7 @@ impl Calls {
                 }
                 // A call that is not in the map was never ours; there is nothing to record it with.
                 Report::Ended { run_id, attempt, answer, retry_after } => {
+                    fail_point::at(Point::ReportReceived, "");
                     if let Some(terms) = self.out.remove(&(run_id, attempt)) {
                         self.ended.push(Outcome { run_id, attempt, terms, answer, retry_after });
                     }
@@ -193,6 +196,7 @@ impl Calls {
         if !self.accepted.is_empty() {
             turn::transaction(context, c"recording acceptances", |_| settle::accepted(&self.accepted))?;
             self.accepted.clear();
+            fail_point::at(Point::AcceptedRecorded, "");
         }
         Ok(())
     }
@@ -201,7 +205,10 @@ impl Calls {
     fn record_ended(&mut self, context: &Context) -> Result<(), Trouble> {
         let batch: Vec<Outcome> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
         match self.settle(context, &batch) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                fail_point::at(Point::SettleAfterCommit, "");
+                return Ok(());
+            }
             Err(Trouble::Failed { text, .. }) => {
                 pgrx::log!("dot_wrapper: {} results go one by one: {text}", batch.len())
             }

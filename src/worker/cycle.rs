@@ -13,6 +13,7 @@ use super::context::{Context, Ended};
 use super::retry::Retry;
 use super::turn::{self, Trouble};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::{latch, lock, session, signals};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::{careful, inquire, leases, recover, usage, watch};
@@ -201,6 +202,7 @@ impl Worker<'_> {
         };
         let (asked, worker) = (Instant::now(), self.context.identity);
         let claimed = turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, worker, pick))?;
+        fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
         // A full batch, or one in which runs were refused, may not have been all.
         self.look = room > 0 && (matches!(pick, Pick::Only(_)) || claimed.seen == room);
         self.send(claimed, asked)
