@@ -18,6 +18,7 @@ pub mod permit;
 pub mod policy;
 pub mod render;
 pub mod retry;
+pub mod seal;
 pub mod secret;
 pub mod state;
 pub mod tool;

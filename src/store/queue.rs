@@ -8,11 +8,13 @@ use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::event::Marker;
 use super::ledger::list;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::retry::Past;
+use crate::domain::seal::EventFacts;
 use crate::domain::state::RunStatus;
 
 /// What the queue is told of an admitted run, besides its permit.
@@ -247,7 +249,8 @@ pub struct Start {
 pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotError> {
     let sql = "WITH x AS MATERIALIZED (
             SELECT x.*, clock_timestamp() AS now
-            FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, deadline_ms bigint, token bigint, gates jsonb)
+            FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, deadline_ms bigint, token bigint,
+                detail jsonb, mark text)
         ), q AS (
             UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2
             FROM x WHERE q.run_id = x.run_id AND q.state = 'queued' RETURNING q.run_id
@@ -264,19 +267,30 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             FROM x JOIN r USING (run_id)
             RETURNING run_id, deadline
         ), e AS (
-            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail)
-            SELECT x.run_id, 'running', x.attempt, 'queued', 'running', jsonb_build_object('gates', x.gates)
+            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
+            SELECT x.run_id, 'running', x.attempt, 'queued', 'running', x.detail, decode(x.mark, 'hex')
             FROM x JOIN r USING (run_id)
         )
         SELECT a.run_id, to_char(a.deadline AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM a";
     if starts.is_empty() {
         return Ok(Vec::new());
     }
+    let marker = Marker::load()?;
     let items = starts
         .iter()
         .map(|s| {
+            let detail = json!({"gates": s.gates});
+            let facts = EventFacts {
+                run_id: s.run_id,
+                event: "running",
+                attempt: Some(s.attempt),
+                from_status: Some("queued"),
+                to_status: Some("running"),
+                detail: &detail,
+            };
+            let mark = marker.mark(&facts);
             json!({"run_id": s.run_id, "attempt": s.attempt, "deadline_ms": s.deadline_ms,
-                   "token": s.fencing_token, "gates": s.gates})
+                   "token": s.fencing_token, "detail": detail, "mark": mark})
         })
         .collect();
     spi::rows(sql, &[list(items).into(), spi::uuid(worker).into()], |row| {

@@ -5,10 +5,12 @@
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::event::Marker;
 use super::ledger::list;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::retry::Past;
+use crate::domain::seal::EventFacts;
 use crate::domain::state::RunStatus;
 
 /// A move.
@@ -91,7 +93,7 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
     let sql = "WITH x AS MATERIALIZED (
             SELECT * FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, token bigint, lease boolean,
                 status text, reason text, message text, result jsonb, observations jsonb, detail jsonb,
-                wait_ms bigint, past text, keep_lease_ms bigint)
+                wait_ms bigint, past text, keep_lease_ms bigint, mark text)
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = x.status, reason = x.reason, message = x.message,
@@ -117,14 +119,16 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
                 lease_until = clock_timestamp() + x.keep_lease_ms * interval '1 millisecond'
             FROM x JOIN r USING (run_id) WHERE q.run_id = x.run_id AND r.run_status IN ('queued', 'in_doubt')
         ), e AS (
-            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail)
-            SELECT x.run_id, x.status, nullif(x.attempt, 0), $3, x.status, x.detail FROM x JOIN r USING (run_id)
+            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
+            SELECT x.run_id, x.status, nullif(x.attempt, 0), $3, x.status, x.detail, decode(x.mark, 'hex')
+            FROM x JOIN r USING (run_id)
         )
         SELECT r.run_id, r.run_status, r.code, r.lease_key FROM r";
     if moves.is_empty() {
         return Ok(Vec::new());
     }
-    let items = moves.iter().map(item).collect();
+    let marker = Marker::load()?;
+    let items = moves.iter().map(|step| item(from, step, &marker)).collect();
     let args = [list(items).into(), worker.map(spi::uuid).into(), from.as_str().into()];
     spi::rows(sql, &args, |row| {
         Ok(Moved {
@@ -136,9 +140,18 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
     })
 }
 
-fn item(m: &Move) -> Value {
+fn item(from: RunStatus, m: &Move, marker: &Marker) -> Value {
+    let event = m.to.as_str();
+    let facts = EventFacts {
+        run_id: m.run_id,
+        event,
+        attempt: (m.attempt != 0).then_some(m.attempt),
+        from_status: Some(from.as_str()),
+        to_status: Some(event),
+        detail: &m.detail,
+    };
     json!({"run_id": m.run_id, "attempt": m.attempt, "token": m.fencing_token, "lease": m.needs_lease,
            "status": m.to.as_str(), "reason": m.reason, "message": m.message, "result": m.result,
            "observations": m.observations, "detail": m.detail, "wait_ms": m.wait_ms, "past": m.past.map(Past::as_str),
-           "keep_lease_ms": m.keep_lease_ms})
+           "keep_lease_ms": m.keep_lease_ms, "mark": marker.mark(&facts)})
 }
