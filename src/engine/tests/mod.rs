@@ -2,8 +2,10 @@
 //! beyond this machine, and no waiting that stands for synchronisation.
 
 mod answers;
+mod departures;
 mod docs;
 mod faults;
+mod inquiries;
 mod lifecycle;
 mod network;
 mod polling;
@@ -15,7 +17,7 @@ use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -24,7 +26,7 @@ use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
-use super::{Call, Config, Engine, Limits, Report, Waker, Wakeup};
+use super::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
 use crate::domain::answer::{Answer, Reach, Verdict};
 use crate::domain::egress::{Rule, Rules};
 use crate::domain::mode::Mode;
@@ -52,6 +54,7 @@ impl Rig {
     fn with(config: Config) -> Self {
         let (waker, wakeup) = Waker::pair().unwrap();
         let engine = Engine::start(config, waker, |body| std::thread::Builder::new().spawn(body)).unwrap();
+        engine.allow_until(Instant::now() + Duration::from_secs(3600));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let bell = runtime.block_on(async {
             let same = wakeup.as_fd().try_clone_to_owned().unwrap();
@@ -75,6 +78,20 @@ impl Rig {
                     *self.retry_after.borrow_mut() = retry_after;
                     return answer;
                 }
+                Some(Report::Learned { finding, .. }) => panic!("{finding:?}"),
+                None => self.sleep(),
+            }
+        }
+    }
+
+    /// Asks by key at a URL relative to the request's, and waits for what is learned.
+    fn inquire(&self, mut call: Call, at: &str) -> Finding {
+        call.errand = Errand::Inquire(call.request.url.join(at).unwrap());
+        self.engine.submit(call);
+        loop {
+            match self.engine.try_recv() {
+                Some(Report::Learned { finding, .. }) => return finding,
+                Some(other) => panic!("{other:?}"),
                 None => self.sleep(),
             }
         }
@@ -155,6 +172,7 @@ fn call_at(base: &str, secret: Option<&str>, rules: Vec<Rule>) -> Call {
     Call {
         run_id: facts.run_id,
         attempt: facts.attempt,
+        errand: Errand::Deliver,
         request: request(&endpoint, &facts).unwrap(),
         limits: Limits {
             connect: Duration::from_secs(10),
@@ -163,7 +181,6 @@ fn call_at(base: &str, secret: Option<&str>, rules: Vec<Rule>) -> Call {
             max_response_bytes: CAP,
         },
         egress: Arc::new(Rules(rules)),
-        resume: None,
     }
 }
 

@@ -24,6 +24,15 @@ macro_rules! pem {
 
 /// A TLS server with one certificate; remembers what it could decrypt.
 fn serve(certificate: &[u8]) -> (Server, Arc<Mutex<Vec<u8>>>) {
+    serve_after(certificate, || {})
+}
+
+/// A TLS server with the good certificate. The handshake waits until `ready` returns.
+pub fn held(ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<u8>>>) {
+    serve_after(pem!("good.pem"), ready)
+}
+
+fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<u8>>>) {
     let chain = vec![CertificateDer::from_pem_slice(certificate).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(pem!("leaf.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -35,6 +44,7 @@ fn serve(certificate: &[u8]) -> (Server, Arc<Mutex<Vec<u8>>>) {
     let (config, plain) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
     let heard = Arc::clone(&plain);
     let server = Server::connections_to(move |stream: &mut TcpStream| {
+        ready();
         let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
         let mut stream = StreamOwned::new(connection, stream);
         let mut buffer = [0; 4096];
@@ -48,15 +58,15 @@ fn serve(certificate: &[u8]) -> (Server, Arc<Mutex<Vec<u8>>>) {
     (server, plain)
 }
 
-fn over_tls(host: &str, port: u16) -> Call {
+pub fn over_tls(host: &str, port: u16) -> Call {
     call_at(&format!("https://{host}:{port}"), None, vec![rule("https", host, port, "/", &["127.0.0.0/8"])])
 }
 
-fn ca_file() -> TempDir {
+pub fn ca_file() -> TempDir {
     TempDir::holding("ca.pem", pem!("ca.pem"))
 }
 
-fn trusting(dir: &TempDir) -> Config {
+pub fn trusting(dir: &TempDir) -> Config {
     Config { secrets_dir: None, ca_file: Some(dir.0.join("ca.pem")) }
 }
 
