@@ -7,6 +7,7 @@ mod spi;
 
 pub mod attempt;
 pub mod catalogue;
+pub mod chain;
 pub mod config;
 pub mod doctor;
 pub mod event;
