@@ -63,7 +63,8 @@ impl Mutator {
     /// A condition that is true for one row.
     fn one_of(&mut self, table: &str) -> String {
         let (key, salt) = (key(table), self.random(1 << 20));
-        format!("({key}) = (SELECT {key} FROM dot_wrapper.{table} ORDER BY md5(concat_ws(' ', {salt}, {key})) LIMIT 1)")
+        let nth = format!("{salt} % (SELECT count(*) FROM dot_wrapper.{table})");
+        format!("({key}) = (SELECT {key} FROM dot_wrapper.{table} ORDER BY {key} LIMIT 1 OFFSET {nth})")
     }
 
     /// Changes something, in a transaction that is rolled back later.
@@ -166,8 +167,7 @@ impl Mutator {
         let (what, sql) = FORGERIES[self.random(FORGERIES.len())];
         let table = sql.split("FROM dot_wrapper.").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
         let row = self.one_of(table);
-        let sql =
-            sql.replace("ONE", &row).replace("NEW", &format!("'{}'", Uuid::new_v4()));
+        let sql = sql.replace("ONE", &row).replace("NEW", &format!("'{}'", Uuid::new_v4()));
         run(transaction, &sql);
         Shot { what: format!("INSERT of {what}: {sql}"), run_id: None }
     }
@@ -217,7 +217,7 @@ const FORGERIES: [(&str, &str); 9] = [
     ),
     (
         "an attempt",
-        "INSERT INTO dot_wrapper.dot_run_attempt SELECT run_id, attempt + 1, intent_at, deadline, worker, fencing_token
+        "INSERT INTO dot_wrapper.dot_run_attempt SELECT run_id, attempt + 100, intent_at, deadline, worker, fencing_token
          FROM dot_wrapper.dot_run_attempt WHERE ONE",
     ),
     (
