@@ -19,9 +19,10 @@ use crate::domain::render::Request;
 use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
+use crate::store::candidate::{self, Candidate, QueuedRun};
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
-use crate::store::queue::{self, Candidate, QueuedRun, Start};
+use crate::store::queue::{self, Start};
 use crate::store::role::{self, Requester};
 use crate::store::transition::{self, Move};
 
@@ -80,8 +81,8 @@ pub fn claim(extension: &Extension, worker: Uuid, pick: Pick) -> Result<Claimed,
     }
     let withdrawn = attempt::withdrawn(worker)?;
     let candidates = match pick {
-        Pick::UpTo(limit) => queue::next(limit)?,
-        Pick::Only(run_id) => queue::this(run_id)?,
+        Pick::UpTo(limit) => candidate::next(limit)?,
+        Pick::Only(run_id) => candidate::this(run_id)?,
     };
     let seen = candidates.len();
     if seen == 0 {

@@ -6,6 +6,7 @@
 mod spi;
 
 pub mod attempt;
+pub mod candidate;
 pub mod catalogue;
 pub mod config;
 pub mod doctor;

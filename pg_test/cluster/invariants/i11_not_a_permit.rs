@@ -16,7 +16,8 @@ fn forge(bench: &Bench, model: &Run, permit: &str) -> Run {
              'run_id', '{id}', 'run_status', 'queued', 'attempts', 0, 'idempotency_key', '{id}', 'started_at', NULL,
              'finished_at', NULL, 'result', NULL, 'observations', NULL, 'requested_at', now(), 'start_by', now() + '1 h'))).*
          FROM dot_wrapper.dot_run r WHERE run_id = '{}';
-         INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES ('{id}', 'queued', {permit})",
+         INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
+             VALUES ('{id}', 'queued', 1, 'DOT-1', 'agent', {permit})",
         model.id()
     );
     bench.exec(&sql);
@@ -66,7 +67,7 @@ fn invariant_11_a_row_is_not_a_permit_forged_rows_are_not_executed() {
             ),
         ));
     }
-    bench.exec("INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES (gen_random_uuid(), 'queued', '')");
+    bench.exec("INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit) VALUES (gen_random_uuid(), 'queued', 1, 'X', 'x', '')");
     bench.drain();
     assert_eq!(bench.agent.requests().iter().map(|r| r.run_id()).collect::<Vec<_>>(), [Some(real.id())]);
     for run in &forged {
