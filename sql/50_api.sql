@@ -63,6 +63,24 @@ REVOKE ALL ON FUNCTION @extschema@.fn_dot_resume(uuid[]) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_resume(uuid[]) IS
     'Lets a restored or copied database execute, and gives the named queued runs (NULL: all) a permit. For the extension''s owner and superusers. Returns how many runs were given one.';
 
+CREATE FUNCTION @extschema@.fn_dot_cancel(run_id uuid, reason text)
+RETURNS dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_cancel_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_cancel(uuid, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_cancel(uuid, text) IS
+    'Stops a run that the caller may see. Queued: it is cancelled at once. Running: its call is closed, and it is in doubt unless nothing had been sent. Over: it stays as it is. Returns its row.';
+
+CREATE FUNCTION @extschema@.fn_dot_resolve(run_id uuid, outcome text, note text)
+RETURNS dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_resolve_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) IS
+    'Says how a run in doubt that the caller may see ended: succeeded, failed, or retry, which sends it again. For operators: grant it to nobody else. Returns its row.';
+
 -- Called once at the end of the install script: tells the launcher at commit that there is an extension here.
 CREATE FUNCTION dot_wrapper.announce() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

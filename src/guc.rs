@@ -43,6 +43,8 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::UNIT_KB,
     );
+    #[cfg(feature = "fail_points")]
+    crate::pg::fail_point::define();
     crate::pg::settings::reserve_prefix(c"dot_wrapper");
 }
 

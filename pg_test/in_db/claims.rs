@@ -11,7 +11,7 @@ mod tests {
 
     fn claim() -> Claimed {
         let extension = extension::current().unwrap();
-        extension::as_owner(&extension, || claim::claim(&extension, Uuid::from_u128(7), 10).unwrap())
+        extension::as_owner(&extension, || claim::claim(&extension, Uuid::from_u128(7), claim::Pick::UpTo(10)).unwrap())
     }
 
     fn state_of(id: &str) -> String {
@@ -43,8 +43,8 @@ mod tests {
         let delivery = &claimed.deliveries[0];
         assert_eq!((delivery.run_id.to_string(), delivery.attempt), (id.clone(), 1));
         assert_eq!(delivery.request.body["args"].to_string(), r#"{"n":1.10}"#);
-        assert_eq!(delivery.request.body["fencing_token"].as_i64(), delivery.fencing_token);
-        assert!(delivery.fencing_token.is_some() && delivery.request.body["deadline"].is_string());
+        assert_eq!(delivery.request.body["fencing_token"].as_i64(), delivery.terms.fencing_token);
+        assert!(delivery.terms.fencing_token.is_some() && delivery.request.body["deadline"].is_string());
         assert_eq!(state_of(&id), "running");
         assert!(holds("SELECT count(*) = 1 FROM dot_wrapper.dot_run_attempt WHERE attempt = 1"));
         assert!(holds("SELECT bool_and(verdict <> 'BLOCK') FROM dot_run_gate WHERE stage = 'send'"));
@@ -152,7 +152,7 @@ mod tests {
         let before = text(&format!("SELECT fencing_token::text FROM dot_wrapper.dot_run WHERE run_id = '{id}'"));
         run("UPDATE dot_iu_runtime_lease SET expires_at = now() - interval '1 s';
              UPDATE dot_wrapper.lease_grant SET expires_at = now() - interval '1 s'");
-        let token = claim().deliveries[0].fencing_token.unwrap();
+        let token = claim().deliveries[0].terms.fencing_token.unwrap();
         assert!(token > before.parse::<i64>().unwrap());
         let now = text(&format!("SELECT fencing_token::text FROM dot_wrapper.dot_run WHERE run_id = '{id}'"));
         assert_eq!(now, token.to_string());

@@ -16,7 +16,7 @@ use crate::error::report;
 use crate::pg::json::JsonText;
 use crate::pg::rows::Row;
 use crate::run::request::{Requested, WorkerFacts};
-use crate::run::{bind, doctor, request, resume, wait};
+use crate::run::{bind, doctor, request, resume, wait, withdraw};
 use crate::worker::{slots, wake};
 
 /// See the COMMENT in sql/50_api.sql.
@@ -98,6 +98,28 @@ fn fn_dot_resume(run_ids: Option<Vec<Option<pgrx::Uuid>>>) -> Result<i64, ErrorR
     let resumed = resume::resume(run_ids).map_err(report)?;
     wake::request_wake();
     Ok(resumed)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_cancel(run_id: Option<pgrx::Uuid>, reason: Option<String>) -> Result<Row, ErrorReport> {
+    let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
+    let row = withdraw::cancel(run_id, reason).map_err(report)?;
+    wake::request_wake();
+    Ok(row)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_resolve(
+    run_id: Option<pgrx::Uuid>,
+    outcome: Option<String>,
+    note: Option<String>,
+) -> Result<Row, ErrorReport> {
+    let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
+    let row = withdraw::resolve(run_id, outcome, note).map_err(report)?;
+    wake::request_wake();
+    Ok(row)
 }
 
 /// See the COMMENT in sql/50_api.sql.

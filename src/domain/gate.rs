@@ -10,9 +10,11 @@ use serde_json::Value;
 pub enum Gate {
     /// The run came through `fn_dot_run` in this very database (second gate only).
     Permit,
+    /// Nobody has asked to cancel the run (second gate only).
+    Cancel,
     /// The requesting role still exists and may still call `fn_dot_run` (second gate only).
     Requester,
-    /// The run has not waited past its start-by time (second gate only).
+    /// The run has not waited past its start-by or finish-by time, nor past its key's window (second gate only).
     Deadline,
     /// The tool is catalogued, once, and active.
     Tool,
@@ -37,6 +39,7 @@ impl Gate {
     pub fn as_str(self) -> &'static str {
         match self {
             Gate::Permit => "permit",
+            Gate::Cancel => "cancel",
             Gate::Requester => "requester",
             Gate::Deadline => "deadline",
             Gate::Tool => "tool",

@@ -7,6 +7,7 @@ pub mod bgworker;
 pub mod caught;
 pub mod databases;
 pub mod entry;
+pub mod fail_point;
 pub mod json;
 pub mod latch;
 pub mod lock;

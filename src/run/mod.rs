@@ -5,14 +5,19 @@
 //! (`store`), or the question when to begin and end transactions (`api` and `worker`).
 
 pub mod bind;
+pub mod careful;
 pub mod claim;
 pub mod doctor;
 pub mod gates;
+pub mod inquire;
 pub mod leases;
 pub mod recover;
 pub mod request;
 pub mod resume;
+mod second_gate;
 pub mod session;
 pub mod settle;
 pub mod usage;
 pub mod wait;
+pub mod watch;
+pub mod withdraw;

@@ -15,12 +15,14 @@ use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
-use crate::domain::{canonical, lease};
+use crate::domain::{canonical, lane, lease};
 use crate::error;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
 use crate::pg::{lock, log, user};
 use crate::store::extension::Extension;
 use crate::store::ledger::{self, NewRun};
+use crate::store::queue::Place;
 use crate::store::{event, extension, grant, queue, role};
 
 /// What is known of the worker that would send.
@@ -284,16 +286,20 @@ fn record(
         lease_key,
         fencing_token: token,
         start_by_s: findings.policy.as_ref().filter(|_| admitted).map(|policy| policy.start_by_s),
+        finish_by_s: findings.policy.as_ref().filter(|_| admitted).map(|policy| policy.finish_by_s),
         requested_by: &requester.name,
         requested_by_oid: requester.oid,
     };
     let row = ledger::insert(&new)?.ok_or_else(|| error::internal("the idempotency key was taken meanwhile"))?;
     event::born(question.run_id, status)?;
     if admitted {
-        queue::push(question.run_id, &permit_for(session, call, question, requester, lease_key))?;
+        let endpoint = findings.policy.as_ref().and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default();
+        let place = Place { lane: lane::of(requester.oid.to_u32(), &call.code), code: &call.code, endpoint };
+        queue::push(question.run_id, place, &permit_for(session, call, question, requester, lease_key))?;
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);
     }
+    fail_point::at(Point::RequestBeforeReturn, &call.code);
     Ok(Requested { row, admitted })
 }
 

@@ -55,20 +55,24 @@ pub fn to_renew(limit: i64) -> Result<Vec<Grant>, DotError> {
     grants(
         "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
          JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NULL
-         WHERE g.expires_at < clock_timestamp() + make_interval(secs => g.ttl_s * 2 / 3)
+         LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id
+         WHERE (q.lease_until IS NULL OR q.lease_until > clock_timestamp()) AND g.expires_at < clock_timestamp() + make_interval(secs => g.ttl_s * 2 / 3)
          ORDER BY g.expires_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
         limit,
     )
 }
 
-/// Grants whose runs are over: their leases were not let go when the runs ended.
+/// Grants whose runs are over, so that their leases were not let go when the runs ended; and those of runs that have been in
+/// doubt for longer than their policy lets them keep a lease.
 ///
 /// # Errors
 /// XX000 only.
 pub fn to_release(limit: i64) -> Result<Vec<Grant>, DotError> {
     grants(
         "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
-         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NOT NULL
+         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id
+         LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id
+         WHERE r.finished_at IS NOT NULL OR q.lease_until <= clock_timestamp()
          ORDER BY g.expires_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
         limit,
     )
@@ -98,8 +102,10 @@ pub fn forget(key: &str, run_id: Uuid) -> Result<(), DotError> {
 /// XX000 only.
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
     let sql = "SELECT min(CASE WHEN r.finished_at IS NOT NULL THEN 0
-                      ELSE (extract(epoch FROM g.expires_at - clock_timestamp()) - g.ttl_s * 2 / 3) * 1000 END)::float8
-               FROM dot_wrapper.lease_grant g JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id";
+                      ELSE extract(epoch FROM least(g.expires_at - g.ttl_s * 2 / 3 * interval '1 second',
+                                                    q.lease_until) - clock_timestamp()) * 1000 END)::float8
+               FROM dot_wrapper.lease_grant g JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id
+               LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id";
     Ok(spi::row(sql, &[], |row| row.get::<f64>(1))?.flatten())
 }
 

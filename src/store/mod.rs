@@ -16,4 +16,6 @@ pub mod ledger;
 pub mod port;
 pub mod queue;
 pub mod role;
+pub mod transition;
 pub mod usage;
+pub mod worker_life;

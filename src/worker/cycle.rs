@@ -6,14 +6,18 @@
 
 use std::time::{Duration, Instant};
 
+use uuid::Uuid;
+
 use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::retry::Retry;
 use super::turn::{self, Trouble};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::{latch, lock, session, signals};
-use crate::run::{claim, leases, recover, usage};
-use crate::store::{attempt, extension, grant, port, queue};
+use crate::run::claim::{self, Claimed, Pick};
+use crate::run::{careful, inquire, leases, recover, usage, watch};
+use crate::store::{attempt, extension, grant, port, queue, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -21,6 +25,12 @@ const BATCH: usize = 200;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// And no later than this after work has come in: a third of the shortest lease that a policy can set.
 const TEND_NEW: Duration = Duration::from_secs(3);
+/// How long a call may begin to send after the toggle was seen on. A toggle that is turned off stops what is new within this.
+const OPEN_FOR: Duration = Duration::from_millis(900);
+/// How old that sight may be before it is renewed, while calls wait for their connections.
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
+/// How long a worker whose predecessor died takes up one run at a time, unless it has seen the end of the queue before.
+const CAREFUL: Duration = Duration::from_secs(30);
 
 /// Works until the extension is gone or somebody needs the database.
 pub fn run(context: &Context) -> Ended {
@@ -29,7 +39,12 @@ pub fn run(context: &Context) -> Ended {
         context,
         calls: Calls::start(context.identity),
         recovering: true,
+        begun: false,
+        careful_until: None,
         look: true,
+        look_at: None,
+        open_at: None,
+        doubts: true,
         tend_at: now,
         // A worker before this one may have left something to count.
         pay_at: Some(now),
@@ -37,6 +52,8 @@ pub fn run(context: &Context) -> Ended {
         claiming: Retry::new("claiming"),
         tending: Retry::new("tending leases"),
         paying: Retry::new("moving usage_count and last_executed"),
+        watching: Retry::new("looking at the master toggle"),
+        inquiring: Retry::new("asking about runs in doubt"),
     };
     loop {
         match worker.turn() {
@@ -52,8 +69,18 @@ struct Worker<'a> {
     calls: Calls,
     /// What a dead worker left is not yet taken care of; nothing new is claimed before.
     recovering: bool,
+    /// This worker's beginning is on record.
+    begun: bool,
+    /// Until then one run at a time: the worker before this one died.
+    careful_until: Option<Instant>,
     /// There may be something to claim.
     look: bool,
+    /// When the next run that waits for its time may be claimed.
+    look_at: Option<Instant>,
+    /// When the toggle was last seen on.
+    open_at: Option<Instant>,
+    /// There may be runs in doubt that it is time to ask about.
+    doubts: bool,
     tend_at: Instant,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
@@ -61,6 +88,8 @@ struct Worker<'a> {
     claiming: Retry,
     tending: Retry,
     paying: Retry,
+    watching: Retry,
+    inquiring: Retry,
 }
 
 impl Worker<'_> {
@@ -81,9 +110,14 @@ impl Worker<'_> {
             self.look = true;
             self.tend_by(TEND_NEW);
         }
+        self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
         if self.claiming.is_due() {
             let outcome = if self.recovering { self.recover() } else { self.claim() };
             self.claiming.note(outcome)?;
+        }
+        if self.watching.is_due() {
+            let outcome = self.watch();
+            self.watching.note(outcome)?;
         }
         if self.paying.is_due() {
             let outcome = self.pay();
@@ -92,6 +126,10 @@ impl Worker<'_> {
         if self.tending.is_due() {
             let outcome = self.tend();
             self.tending.note(outcome)?;
+        }
+        if self.inquiring.is_due() {
+            let outcome = self.inquire();
+            self.inquiring.note(outcome)?;
         }
         Ok(self.next_turn())
     }
@@ -102,7 +140,13 @@ impl Worker<'_> {
         if self.calls.in_flight() == 0 {
             let outcome = self.pay();
             self.paying.note(outcome)?;
+            let (worker, what) = (self.context.identity, c"leaving");
+            turn::transaction(self.context, what, |_| worker_life::end(worker))?;
             return Err(Trouble::Left);
+        }
+        if self.watching.is_due() {
+            let outcome = self.watch();
+            self.watching.note(outcome)?;
         }
         // What is out keeps its lease to the end.
         if self.tending.is_due() {
@@ -125,36 +169,105 @@ impl Worker<'_> {
             // Somebody's function let go of all advisory locks, and another process took ours: it is the worker now.
             return Err(Trouble::Left);
         }
-        let found = turn::transaction(self.context, c"recovering", |extension| {
-            recover::recover(extension, self.context.identity)
+        let (begun, worker) = (self.begun, self.context.identity);
+        let (unclean, found) = turn::transaction(self.context, c"recovering", |extension| {
+            let unclean = !begun && worker_life::begin(worker)?;
+            Ok((unclean, recover::recover(extension, worker)?))
         })?;
-        if found.doubted > 0 {
-            pgrx::log!("dot_wrapper: {} runs of a worker that is gone have an unknown outcome", found.doubted);
+        self.begun = true;
+        if unclean {
+            self.careful_until = Some(Instant::now() + CAREFUL);
+        }
+        if found.lost > 0 {
+            pgrx::log!("dot_wrapper: {} calls of a worker that is gone have an unknown outcome", found.lost);
             self.pay_at.get_or_insert_with(Instant::now);
         }
         for (delivery, status_url) in found.resumed {
-            self.calls.resume(delivery, &status_url);
+            self.calls.resume(delivery, status_url);
         }
         self.recovering = found.more;
         Ok(())
     }
 
-    /// Claims while there is room, and hands the calls over only after the intents are committed.
+    /// Claims while there is room, and hands the calls over only after the intents are committed. Looks for calls to close
+    /// even when there is no room.
     fn claim(&mut self) -> Result<(), Trouble> {
         let room = self.room().min(BATCH);
-        if !self.look || room == 0 {
+        if !self.look {
             return Ok(());
         }
-        let claimed = turn::transaction(self.context, c"claiming", |extension| {
-            claim::claim(extension, self.context.identity, room)
-        })?;
+        let pick = match self.next_careful(room)? {
+            Some(run_id) => Pick::Only(run_id),
+            None => Pick::UpTo(room),
+        };
+        let (asked, worker) = (Instant::now(), self.context.identity);
+        let claimed = turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, worker, pick))?;
+        fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
         // A full batch, or one in which runs were refused, may not have been all.
-        self.look = claimed.seen == room;
-        if let Some(soonest) = claimed.deliveries.iter().map(|d| d.policy.lease_ttl_s / 3).min() {
+        self.look = room > 0 && (matches!(pick, Pick::Only(_)) || claimed.seen == room);
+        self.send(claimed, asked)
+    }
+
+    fn send(&mut self, claimed: Claimed, asked: Instant) -> Result<(), Trouble> {
+        self.calls.withdraw(&claimed.withdrawn);
+        self.look_at = claimed.due.map(|due| Instant::now() + due);
+        if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
             self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
+            self.open_at = Some(asked);
+            self.calls.allow_until(asked + OPEN_FOR);
         }
         for delivery in claimed.deliveries {
             self.calls.submit(delivery);
+        }
+        // Gates that took long have told about a moment that is past.
+        let outcome = self.watch();
+        self.watching.note(outcome)
+    }
+
+    /// The run to take up alone, when the worker before this one died. `None`: as many as there is room for.
+    fn next_careful(&mut self, room: usize) -> Result<Option<Uuid>, Trouble> {
+        if room == 0 || self.careful_until.take_if(|until| Instant::now() >= *until).is_some() {
+            return Ok(None);
+        }
+        if self.careful_until.is_none() {
+            return Ok(None);
+        }
+        let next = turn::transaction(self.context, c"claiming one by one", careful::next)?;
+        if next.is_none() {
+            self.careful_until = None;
+        }
+        Ok(next)
+    }
+
+    /// Renews the leave to send while calls wait for their connections.
+    fn watch(&mut self) -> Result<(), Trouble> {
+        if !self.wants_watch() {
+            return Ok(());
+        }
+        let asked = Instant::now();
+        let open = turn::transaction(self.context, c"looking at the master toggle", watch::is_open)?;
+        // Looked at, whatever it said: without leave the calls end as withheld when their connections are made.
+        self.open_at = Some(asked);
+        if open {
+            self.calls.allow_until(asked + OPEN_FOR);
+        }
+        Ok(())
+    }
+
+    fn wants_watch(&self) -> bool {
+        self.calls.unsent() > 0 && self.open_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN)
+    }
+
+    /// Asks the agents of runs in doubt.
+    fn inquire(&mut self) -> Result<(), Trouble> {
+        if !std::mem::take(&mut self.doubts) || self.recovering {
+            return Ok(());
+        }
+        let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
+        if turn::transaction(self.context, c"asking about runs in doubt", here)? {
+            for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
+                self.calls.inquire(inquiry);
+            }
         }
         Ok(())
     }
@@ -171,17 +284,18 @@ impl Worker<'_> {
         }
         let poll = guc::poll_interval();
         let worker = self.context.identity;
-        let (more, due, orphans) = turn::transaction(self.context, c"tending leases", |_| {
+        let (more, due, orphans, doubts) = turn::transaction(self.context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
-                return Ok((false, None, false));
+                return Ok((false, None, false, false));
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
                 more = leases::tend(&port::load()?)?;
             }
             let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
-            Ok((more, due, attempt::has_orphans(worker)?))
+            Ok((more, due, attempt::has_orphans(worker)?, attempt::has_doubts()?))
         })?;
+        self.doubts |= doubts;
         let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.tend_at = now + if more { Duration::ZERO } else { next };
         // A restored dump brings attempts of workers that never were here.
@@ -211,6 +325,15 @@ impl Worker<'_> {
         }
         if let Some(pay_at) = self.pay_at {
             wait = wait.min(self.paying.wait(pay_at, now));
+        }
+        if let Some(at) = self.look_at {
+            wait = wait.min(self.claiming.wait(at, now));
+        }
+        if self.calls.unsent() > 0 {
+            wait = wait.min(self.watching.wait(self.open_at.map_or(now, |at| at + LOOK_AGAIN), now));
+        }
+        if self.doubts && !self.recovering {
+            wait = wait.min(self.inquiring.wait(now, now));
         }
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));

@@ -6,11 +6,12 @@
 //!     os     programs and signals                           wire       its bytes
 //!     cluster  one server                                   reference  the reference agent's process
 //!     bench  one database in it, ready to run tools         wait       conditions with a deadline
-//!     figure  what a promise's test measured
+//!     figure  what a promise's test measured            fail       fail points
 
 pub mod agent;
 pub mod bench;
 pub mod cluster;
+mod fail;
 mod figure;
 mod home;
 pub mod os;
