@@ -1,6 +1,5 @@
 //! The callers: several sessions that ask for runs in every way there is, and write down what they were told.
 
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use postgres::{Client, GenericClient};
@@ -94,7 +93,8 @@ pub fn run(world: &World, number: u64) {
 impl Caller<'_> {
     /// An error of the server, or the loss of it. Anything that a storm does not explain is wrong.
     fn note(&mut self, act: Act, error: &postgres::Error) {
-        self.world.refused.fetch_add(1, Ordering::Relaxed);
+        let code = error.code().map_or("connection", |code| code.code()).to_owned();
+        *self.world.errors().entry(code).or_default() += 1;
         let Some(error) = error.as_db_error() else {
             self.session = None;
             return;

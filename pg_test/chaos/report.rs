@@ -34,8 +34,7 @@ pub fn print(world: &World, ledger: &Ledger, found: &[Finding], cycles: u64, too
     let again = book.received.iter().filter(|request| request.attempt > 1).count();
     println!("chaos: runs {}: {}", ledger.len(), list(&states));
     println!("chaos: in doubt: {}", list(&reasons));
-    let refused = world.refused.load(std::sync::atomic::Ordering::Relaxed);
-    println!("chaos: calls that ended with an error: {refused}; connections cut off: {}", book.cut_off);
+    println!("chaos: calls that ended with an error: {:?}; connections cut off: {}", world.errors(), book.cut_off);
     println!("chaos: agent: {:?}", check::deeds(&book));
     println!("chaos: crashes {}: {}", crashes.len(), list(&kinds));
     let mut times: Vec<f64> =

@@ -1,7 +1,8 @@
 //! What everybody in the storm shares: the server of the moment, the agent, what callers were told, and what was done to
 //! the server.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -64,8 +65,7 @@ pub struct World {
     crashes: Mutex<Vec<Crash>>,
     wrong: Mutex<Vec<String>>,
     stop: AtomicBool,
-    /// Transactions that the server refused, by a lock timeout for example.
-    pub refused: AtomicU64,
+    errors: Mutex<BTreeMap<String, usize>>,
 }
 
 impl World {
@@ -79,7 +79,7 @@ impl World {
             crashes: Mutex::default(),
             wrong: Mutex::default(),
             stop: AtomicBool::new(false),
-            refused: AtomicU64::new(0),
+            errors: Mutex::default(),
         }
     }
 
@@ -108,6 +108,11 @@ impl World {
     /// What callers saw that must not be.
     pub fn wrong(&self) -> MutexGuard<'_, Vec<String>> {
         lock(&self.wrong)
+    }
+
+    /// What ended transactions before their end, by SQLSTATE.
+    pub fn errors(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
+        lock(&self.errors)
     }
 
     /// Ends the load.
