@@ -13,7 +13,7 @@ pub mod bench;
 pub mod cluster;
 mod fail;
 mod figure;
-mod home;
+pub mod home;
 pub mod os;
 pub mod reference;
 pub mod run;
