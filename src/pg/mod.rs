@@ -6,6 +6,7 @@
 pub mod bgworker;
 pub mod caught;
 pub mod databases;
+pub mod dropping;
 pub mod entry;
 pub mod json;
 pub mod latch;
@@ -15,6 +16,7 @@ mod memory;
 pub mod object;
 pub mod process;
 pub mod role;
+pub mod scan;
 pub mod session;
 pub mod shmem;
 pub mod signals;

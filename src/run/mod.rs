@@ -14,5 +14,6 @@ pub mod request;
 pub mod resume;
 pub mod session;
 pub mod settle;
+pub mod uninstall;
 pub mod usage;
 pub mod wait;
