@@ -10,6 +10,7 @@ pub mod dropping;
 pub mod entry;
 pub mod json;
 pub mod latch;
+pub mod limit;
 pub mod lock;
 pub mod log;
 mod memory;
