@@ -20,6 +20,8 @@ static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new
 static SHIP_SUBSTRATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// 256 kB: arguments name things; data belongs in tables.
 static MAX_ARGS_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256);
+/// Off, and for everybody to set: it is a second thought asked for, not a privilege.
+static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Defines all settings and reserves the prefix. Called from `_PG_init`, preloaded or not.
 pub fn init() {
@@ -45,6 +47,14 @@ pub fn init() {
     );
     #[cfg(feature = "fail_points")]
     crate::pg::fail_point::define();
+    GucRegistry::define_bool_guc(
+        c"dot_wrapper.allow_drop",
+        c"Whether the extension may be dropped although its ledger has runs.",
+        c"Set it in the session that drops, after pg_dump.",
+        &ALLOW_DROP,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     crate::pg::settings::reserve_prefix(c"dot_wrapper");
 }
 
@@ -139,6 +149,11 @@ pub fn ca_file() -> Option<PathBuf> {
 /// `dot_wrapper.max_args_size` in bytes.
 pub fn max_args_bytes() -> usize {
     usize::try_from(MAX_ARGS_SIZE.get()).unwrap_or(256) * 1024
+}
+
+/// `dot_wrapper.allow_drop`.
+pub fn allow_drop() -> bool {
+    ALLOW_DROP.get()
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {

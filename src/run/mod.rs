@@ -17,6 +17,7 @@ pub mod resume;
 mod second_gate;
 pub mod session;
 pub mod settle;
+pub mod uninstall;
 pub mod usage;
 pub mod wait;
 pub mod watch;

@@ -118,6 +118,8 @@ pub struct View {
     pub failures: u32,
     /// Its worker's pid; 0 for none.
     pub pid: i32,
+    /// Whether the worker was asked to leave.
+    pub leaving: bool,
 }
 
 /// One database, as it is now.
@@ -139,6 +141,7 @@ fn view(slot: &Slot) -> View {
         reason: Reason::read(slot),
         failures: slot.failures.load(Relaxed),
         pid: slot.pid.load(Acquire),
+        leaving: slot.leave.load(Acquire),
     }
 }
 

@@ -93,6 +93,12 @@ FROM dot_run r JOIN dot_run_event e USING (run_id) ORDER BY r.run_id;
 SELECT count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FROM dot_wrapper.dot_queue;
 SELECT count(*) FROM dot_run_attempt;
 
+-- A ledger with runs in it is not dropped by mistake.
+SET dot_wrapper.allow_drop = off;
+DROP EXTENSION dot_wrapper;
+ALTER EXTENSION dot_wrapper DROP TABLE dot_wrapper.dot_run;
+SET dot_wrapper.allow_drop = on;
+
 -- It can go and come again; the role stays.
 DROP EXTENSION dot_wrapper;
 SELECT to_regnamespace('dot_wrapper') AS schema, to_regclass('public.dot_tools') AS catalogue, to_regclass('public.dot_run') AS view,
