@@ -134,10 +134,9 @@ fn hold_unpermitted(key: &[u8], candidates: Vec<Candidate>) -> Result<Vec<(Uuid,
             None => held.push(run_id),
         }
     }
-    if let Some(first) = held.first() {
-        let n = held.len();
+    for run_id in &held {
         pgrx::warning!(
-            "dot_wrapper: {n} queue rows without a valid permit are not executed, {first} first; see fn_dot_resume()"
+            "dot_wrapper: the queue row of run {run_id} has no valid permit and is not executed; see fn_dot_resume()"
         );
     }
     queue::hold(&held)?;
