@@ -4,6 +4,8 @@
 //! Lives here: the order of steps, and which facts each gate is given. Does not live here: rules (`domain`), statements
 //! (`store`), or the question when to begin and end transactions (`api` and `worker`).
 
+mod second_gate;
+
 pub mod bind;
 pub mod careful;
 pub mod claim;
@@ -14,7 +16,6 @@ pub mod leases;
 pub mod recover;
 pub mod request;
 pub mod resume;
-mod second_gate;
 pub mod session;
 pub mod settle;
 pub mod usage;
