@@ -139,7 +139,7 @@ pub struct Breaker {
     /// Why it stands where it stands; empty for no reason.
     pub reason: String,
     /// A trial is out.
-    trying: bool,
+    pub trying: bool,
 }
 
 impl Default for Breaker {

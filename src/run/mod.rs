@@ -7,8 +7,10 @@
 mod second_gate;
 
 pub mod bind;
+pub mod breaker;
 pub mod careful;
 pub mod claim;
+pub mod depth;
 pub mod doctor;
 pub mod gates;
 pub mod inquire;

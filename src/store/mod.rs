@@ -6,8 +6,10 @@
 mod spi;
 
 pub mod attempt;
+pub mod breaker;
 pub mod catalogue;
 pub mod config;
+pub mod depth;
 pub mod doctor;
 pub mod event;
 pub mod extension;
