@@ -99,6 +99,15 @@ BEGIN
 END
 $owner$;
 
+CREATE FUNCTION @extschema@.fn_dot_breaker(endpoint text, state text, note text)
+RETURNS @extschema@.dot_breaker
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_breaker_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) IS
+    'Orders an endpoint''s circuit breaker open (no run is sent to it until ordered otherwise), closed (what was is forgotten), or auto (an open is taken back, and one run tries). For operators. Returns its row.';
+
 -- Called once at the end of the install script: tells the launcher at commit that there is an extension here.
 CREATE FUNCTION dot_wrapper.announce() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

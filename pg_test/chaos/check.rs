@@ -159,10 +159,10 @@ impl Case<'_> {
             say(Kind::Twice, format!("attempt {} had another key or body", odd.attempt));
         }
         let end = run.events.iter().find(|event| event.to.as_deref().is_some_and(is_final)).map(|event| event.at);
-        if let Some(late) = self.received.iter().find(|request| end.is_some_and(|end| request.at > end)) {
-            if !self.crashes.iter().any(|crash| crash.began <= late.at && late.at <= crash.accepts) {
-                say(Kind::Twice, format!("attempt {} was sent after the end", late.attempt));
-            }
+        if let Some(late) = self.received.iter().find(|request| end.is_some_and(|end| request.at > end))
+            && !self.crashes.iter().any(|crash| crash.began <= late.at && late.at <= crash.accepts)
+        {
+            say(Kind::Twice, format!("attempt {} was sent after the end", late.attempt));
         }
     }
 

@@ -116,6 +116,22 @@ pub fn egress(rules: &Rules, request: &Request) -> Decision {
     }
 }
 
+/// The queue gate's refusal: too many runs wait. `most` is the tool's own limit, `None` stands for the database's.
+pub fn queue_full(code: &str, most: Option<i64>) -> Decision {
+    let (message, inputs) = match most {
+        Some(most) => (format!("{most} runs of this tool wait already"), json!({"code": code, "max_queued": most})),
+        None => ("the queue is full".to_owned(), json!({"setting": "dot_wrapper.max_queued"})),
+    };
+    Decision::block(Gate::Queue, "queue_full", message, inputs)
+}
+
+/// The breaker's warning: the run will wait. `until` is `None` when nobody can say how long.
+pub fn breaker(endpoint: &str, state: &str, until: Option<&str>, says: &str) -> Decision {
+    let reason = if state == "paused" { "endpoint_paused" } else { "breaker_open" };
+    let inputs = json!({"endpoint": endpoint, "state": state, "until": until});
+    Decision::warn(Gate::Breaker, reason, format!("the run waits for endpoint {endpoint}: {}", one_line(says)), inputs)
+}
+
 /// The toggle gate: true, and nothing else, lets through.
 pub fn toggle(answer: &PortAnswer) -> Decision {
     match answer {

@@ -6,9 +6,11 @@
 mod spi;
 
 pub mod attempt;
+pub mod breaker;
 pub mod candidate;
 pub mod catalogue;
 pub mod config;
+pub mod depth;
 pub mod doctor;
 pub mod event;
 pub mod extension;

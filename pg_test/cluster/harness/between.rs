@@ -37,7 +37,8 @@ impl Bench {
                  'run_id', '{id}', 'run_status', 'queued', 'attempts', 0, 'idempotency_key', '{id}', 'started_at', NULL,
                  'finished_at', NULL, 'result', NULL, 'observations', NULL, 'requested_at', now(), 'start_by', now() + '1 h'))).*
              FROM dot_wrapper.dot_run r WHERE run_id = '{}';
-             INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES ('{id}', 'queued', {permit})",
+             INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
+             VALUES ('{id}', 'queued', 1, 'DOT-1', 'agent', {permit})",
             model.id()
         ))?;
         Ok(id)

@@ -78,8 +78,8 @@ fn g5_forged_rows_are_told_and_never_executed() {
     // A row of a run that is over, and one of a run that never was: nothing to execute, and a line in the log.
     let nobody = Uuid::now_v7();
     bench.exec(&format!(
-        "INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) SELECT '{}', 'queued', permit FROM stolen;
-         INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES ('{nobody}', 'queued', '')",
+        "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit) SELECT '{}', 'queued', 1, 'DOT-1', 'agent', permit FROM stolen;
+         INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit) VALUES ('{nobody}', 'queued', 1, 'DOT-1', 'agent', '')",
         real.id()
     ));
     bench.drain();
