@@ -147,7 +147,7 @@ fn l1_under_contention_no_two_live_leases_overlap() {
 #[test]
 fn l1_runs_under_one_key_reach_the_agent_one_at_a_time_with_growing_tokens() {
     let bench = Bench::shared();
-    let served = history::record(&bench, Duration::from_millis(2));
+    let served = history::record(&bench, || std::thread::sleep(Duration::from_millis(2)));
     let (clients, seconds) = (rounds(4, 16), rounds(3, 60));
     let until = Instant::now() + Duration::from_secs(seconds as u64);
     let admitted: usize = std::thread::scope(|scope| {
