@@ -10,7 +10,7 @@ use super::book::{Book, Course, Kept, Received};
 use super::deeds::Deed;
 use super::ledger::{Ledger, Run};
 use super::tools;
-use super::world::{Asked, Crash, Told, World};
+use super::world::{Asked, Crash, Told};
 
 /// What a finding is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,9 +56,20 @@ struct Case<'a> {
     crashes: &'a [Crash],
 }
 
+/// Everything at hand at the end.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    pub ledger: &'a Ledger,
+    pub book: &'a Book,
+    pub asked: &'a [Asked],
+    pub crashes: &'a [Crash],
+    /// What callers saw that must not be.
+    pub wrong: &'a [String],
+}
+
 /// All rules, for all runs that anybody knows of.
-pub fn all(world: &World, ledger: &Ledger) -> Vec<Finding> {
-    let (book, asked, crashes) = (world.agent.book(), world.asked(), world.crashes());
+pub fn all(facts: Facts<'_>) -> Vec<Finding> {
+    let Facts { ledger, book, asked, crashes, wrong } = facts;
     let mut received: HashMap<Uuid, Vec<&Received>> = HashMap::new();
     for one in &book.received {
         received.entry(one.run).or_default().push(one);
@@ -75,7 +86,7 @@ pub fn all(world: &World, ledger: &Ledger) -> Vec<Finding> {
             received: received.remove(&id).unwrap_or_default(),
             kept: book.runs.get(&id).cloned().unwrap_or_default(),
             asked: told.get(&id).copied(),
-            crashes: &crashes,
+            crashes,
         };
         let mut say = |kind, what: String| found.push(Finding { kind, what: format!("{what}; {}", case.tell()) });
         case.is_there(&mut say);
@@ -85,8 +96,8 @@ pub fn all(world: &World, ledger: &Ledger) -> Vec<Finding> {
         case.is_in_doubt_for_a_reason(&mut say);
         case.agrees_with_itself(&mut say);
     }
-    tokens_grow(&book, &crashes, &mut found);
-    found.extend(world.wrong().iter().map(|what| Finding { kind: Kind::Caller, what: what.clone() }));
+    tokens_grow(book, crashes, &mut found);
+    found.extend(wrong.iter().map(|what| Finding { kind: Kind::Caller, what: what.clone() }));
     found
 }
 

@@ -7,6 +7,7 @@ use postgres::{Client, Error};
 use uuid::Uuid;
 
 /// One run.
+#[derive(Clone)]
 pub struct Run {
     pub code: String,
     pub mode: String,
@@ -23,12 +24,14 @@ pub struct Run {
 }
 
 /// One intent.
+#[derive(Clone)]
 pub struct Intent {
     pub at: SystemTime,
     pub token: Option<i64>,
 }
 
 /// One event.
+#[derive(Clone)]
 pub struct Event {
     pub event: String,
     pub from: Option<String>,

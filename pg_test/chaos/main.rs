@@ -8,7 +8,7 @@
 //!     load           the callers                               server        one PostgreSQL server
 //!     faults         what happens to the server                ledger, check what the ledger must say
 //!     world          what they share                           report        what is printed
-//!     operator       who looks after what nobody else can
+//!     operator       who looks after what nobody else can      selftest      proves that the checker can find
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agent;
@@ -24,6 +24,7 @@ mod load;
 mod operator;
 mod report;
 mod rng;
+mod selftest;
 mod server;
 mod tools;
 mod world;
@@ -54,6 +55,7 @@ fn random() -> u64 {
 fn main() -> ExitCode {
     let (cycles, seed) = (number("CYCLES").unwrap_or(25), number("SEED").unwrap_or_else(random));
     println!("chaos: SEED={seed} CYCLES={cycles}");
+    selftest::run();
     let world = World::new(seed, Agent::start(), Server::start());
     tools::furnish(&mut world.server().admin(), world.agent.port).expect("tools");
     let began = Instant::now();
@@ -69,7 +71,13 @@ fn main() -> ExitCode {
     let stuck = heal(&world);
     let took = began.elapsed();
     let ledger = ledger::read(&mut world.server().admin()).expect("a ledger that can be read");
-    let mut found = check::all(&world, &ledger);
+    let mut found = check::all(check::Facts {
+        ledger: &ledger,
+        book: &world.agent.book(),
+        asked: &world.asked(),
+        crashes: &world.crashes(),
+        wrong: &world.wrong(),
+    });
     found.extend(stuck);
     found.extend(amcheck(&world.server()));
     report::print(&world, &ledger, &found, cycles, took)
