@@ -22,6 +22,8 @@ static SHIP_SUBSTRATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 static MAX_QUEUED: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 /// 256 kB: arguments name things; data belongs in tables.
 static MAX_ARGS_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256);
+/// Off, and for everybody to set: it is a second thought asked for, not a privilege.
+static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Defines all settings and reserves the prefix. Called from `_PG_init`, preloaded or not.
 pub fn init() {
@@ -47,6 +49,19 @@ pub fn init() {
     );
     #[cfg(feature = "fail_points")]
     crate::pg::fail_point::define();
+    ledger_settings();
+    crate::pg::settings::reserve_prefix(c"dot_wrapper");
+}
+
+fn ledger_settings() {
+    GucRegistry::define_bool_guc(
+        c"dot_wrapper.allow_drop",
+        c"Whether the extension may be dropped although its ledger has runs.",
+        c"Set it in the session that drops, after pg_dump.",
+        &ALLOW_DROP,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"dot_wrapper.max_queued",
         c"Runs of one database that may wait in the queue.",
@@ -57,7 +72,6 @@ pub fn init() {
         GucContext::Suset,
         GucFlags::default(),
     );
-    crate::pg::settings::reserve_prefix(c"dot_wrapper");
 }
 
 fn worker_settings() {
@@ -156,6 +170,11 @@ pub fn max_queued() -> i64 {
 /// `dot_wrapper.max_args_size` in bytes.
 pub fn max_args_bytes() -> usize {
     usize::try_from(MAX_ARGS_SIZE.get()).unwrap_or(256) * 1024
+}
+
+/// `dot_wrapper.allow_drop`.
+pub fn allow_drop() -> bool {
+    ALLOW_DROP.get()
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {

@@ -47,5 +47,6 @@ pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"],
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    run::uninstall::install();
     worker::preload();
 }

@@ -111,8 +111,8 @@ mod tests {
         open_gates();
         let id = admit("'B', 'apply'");
         run("UPDATE dot_wrapper.dot_run SET args = '{\"all\": true}' WHERE run_status = 'queued';
-             INSERT INTO dot_wrapper.dot_queue (run_id, state, permit, available_at)
-             VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', '\\x00', now())");
+             INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
+             VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', 1, 'B', 'agent', '\\x00')");
         let claimed = claim();
         assert_eq!((claimed.deliveries.len(), claimed.seen), (0, 2));
         assert_eq!(state_of(&id), "queued", "nobody may end it either");

@@ -3,8 +3,9 @@
 //! Lives here: forced settings, SET LOCAL, the role's attributes, activity and statistics, who and where we are. Does not
 //! live here: connecting (`pg::bgworker`), settings of this extension (`guc`), running as another role (`pg::user`).
 
+use std::cell::Cell;
 use std::ffi::CStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgrx::pg_sys;
 
@@ -103,12 +104,23 @@ const STATEMENT_TIMEOUT: u32 = 3;
 /// A statement timeout that is running; it ends when this is dropped.
 pub struct Armed(());
 
+thread_local! {
+    /// When it goes off.
+    static DUE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How much of a statement timeout that [`arm_timeout`] has started is left; `None` where there is none.
+pub fn time_left() -> Option<Duration> {
+    DUE.get().map(|due| due.saturating_duration_since(Instant::now()))
+}
+
 /// Starts a statement timeout for what follows: a worker has none by itself, whatever statement_timeout says. When it
 /// goes off, the statement that runs is cancelled with 57014.
 pub fn arm_timeout(limit: Duration) -> Armed {
     let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the handler of this timeout is registered in every process that is connected to a database.
     unsafe { enable_timeout_after(STATEMENT_TIMEOUT, millis) };
+    DUE.set(Instant::now().checked_add(limit));
     Armed(())
 }
 
@@ -116,6 +128,7 @@ impl Drop for Armed {
     fn drop(&mut self) {
         // SAFETY: as above; disabling one that has gone off, or that an abort has disabled, is allowed.
         unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+        DUE.set(None);
     }
 }
 

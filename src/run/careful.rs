@@ -7,6 +7,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::domain::error::DotError;
+use crate::store::candidate;
 use crate::store::event::{self, Remark};
 use crate::store::extension::Extension;
 use crate::store::queue;
@@ -20,7 +21,7 @@ const PROOFS: i16 = 2;
 /// XX000 only.
 pub fn next(_: &Extension) -> Result<Option<Uuid>, DotError> {
     loop {
-        let Some(candidate) = queue::next(1)?.into_iter().next() else { return Ok(None) };
+        let Some(candidate) = candidate::next(1)?.into_iter().next() else { return Ok(None) };
         let run_id = candidate.run_id;
         if candidate.run.is_none_or(|run| run.crashes < PROOFS) {
             queue::mark(run_id)?;

@@ -19,9 +19,10 @@ use crate::domain::render::Request;
 use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
+use crate::store::candidate::{self, Candidate, QueuedRun};
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
-use crate::store::queue::{self, Candidate, QueuedRun, Start};
+use crate::store::queue::{self, Start};
 use crate::store::role::{self, Requester};
 use crate::store::transition::{self, Move};
 
@@ -80,8 +81,8 @@ pub fn claim(extension: &Extension, worker: Uuid, pick: Pick) -> Result<Claimed,
     }
     let withdrawn = attempt::withdrawn(worker)?;
     let candidates = match pick {
-        Pick::UpTo(limit) => queue::next(limit)?,
-        Pick::Only(run_id) => queue::this(run_id)?,
+        Pick::UpTo(limit) => candidate::next(limit)?,
+        Pick::Only(run_id) => candidate::this(run_id)?,
     };
     let seen = candidates.len();
     if seen == 0 {
@@ -133,10 +134,9 @@ fn hold_unpermitted(key: &[u8], candidates: Vec<Candidate>) -> Result<Vec<(Uuid,
             None => held.push(run_id),
         }
     }
-    if let Some(first) = held.first() {
-        let n = held.len();
+    for run_id in &held {
         pgrx::warning!(
-            "dot_wrapper: {n} queue rows without a valid permit are not executed, {first} first; see fn_dot_resume()"
+            "dot_wrapper: the queue row of run {run_id} has no valid permit and is not executed; see fn_dot_resume()"
         );
     }
     queue::hold(&held)?;

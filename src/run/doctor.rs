@@ -60,8 +60,14 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
     let extension = extension::current()?;
     require_owner(&extension, "examine it")?;
     extension::as_owner(&extension, || {
-        let mut session = Session::open(&extension, None)?;
         let mut checks = processes(background);
+        if extension::find_instance(crate::pg::session::system_identifier())?.is_none() {
+            // Nothing else can be asked without it: calls raise an error, and the worker executes nothing.
+            let advice = "SELECT fn_dot_resume(); makes a new one, and gives what is queued new permits.";
+            checks.push(block("instance", "dot_wrapper.instance is empty; nothing is sent", advice));
+            return Ok(checks);
+        }
+        let mut session = Session::open(&extension, None)?;
         checks.push(instance(&session));
         checks.extend(ports(&session));
         let schema = &extension.schema;

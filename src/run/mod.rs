@@ -20,6 +20,7 @@ pub mod request;
 pub mod resume;
 pub mod session;
 pub mod settle;
+pub mod uninstall;
 pub mod usage;
 pub mod wait;
 pub mod watch;

@@ -18,8 +18,9 @@ use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
+use crate::store::candidate::QueuedRun;
 use crate::store::grant;
-use crate::store::queue::{QueuedRun, Start};
+use crate::store::queue::Start;
 use crate::store::role::Requester;
 use crate::store::transition::Move;
 

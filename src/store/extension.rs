@@ -37,12 +37,17 @@ const OWN_PATH: &str = "pg_catalog, pg_temp";
 /// Looks the extension up. Reads catalogs only, with the rights of whoever calls.
 ///
 /// # Errors
-/// 55000 when it is not installed in this database, 25006 on a standby.
+/// 55000 when it is not installed in this database, or when a function of the substrate calls back; 25006 on a standby.
 pub fn current() -> Result<Extension, DotError> {
     if session::in_recovery() {
         return Err(DotError::new(SqlState::ReadOnlySqlTransaction, "this server is a standby")
             .detail("Every call leaves a row in the ledger, and nothing can be written here.")
             .hint("Call it on the primary; the views can be read here."));
+    }
+    if user::is_restricted() {
+        return Err(DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper cannot be called from here")
+            .detail("A toggle, guard, lease function or catalogue is being asked, and it called back: that would never end.")
+            .hint("Let it answer from its own tables."));
     }
     let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -79,6 +84,17 @@ pub fn as_owner<T>(extension: &Extension, body: impl FnOnce() -> T) -> T {
 /// # Errors
 /// 55000 when there is none.
 pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
+    find_instance(system_identifier)?.ok_or_else(|| {
+        DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper.instance is empty")
+            .hint("SELECT fn_dot_resume() makes a new one.")
+    })
+}
+
+/// As [`instance`]; `None` when there is no row.
+///
+/// # Errors
+/// XX000 only.
+pub fn find_instance(system_identifier: u64) -> Result<Option<Instance>, DotError> {
     let sql = "SELECT i.system_identifier = $1::numeric
                       AND i.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d
                                             WHERE d.datname = pg_catalog.current_database())
@@ -88,10 +104,6 @@ pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
                FROM dot_wrapper.instance i";
     spi::row(sql, &[system_identifier.to_string().into()], |row| {
         Ok(Instance { is_here: spi::need(row, 1)?, permit_key: spi::need(row, 2)? })
-    })?
-    .ok_or_else(|| {
-        DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper.instance is empty")
-            .hint("SELECT fn_dot_resume() makes a new one.")
     })
 }
 

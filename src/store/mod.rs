@@ -7,6 +7,7 @@ mod spi;
 
 pub mod attempt;
 pub mod breaker;
+pub mod candidate;
 pub mod catalogue;
 pub mod config;
 pub mod depth;

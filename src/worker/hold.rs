@@ -115,6 +115,17 @@ pub fn release_all() {
     slots::ask_for_rescan();
 }
 
+/// Takes back the request to leave, for the worker that has not left yet, unless somebody needs the database empty.
+pub fn let_stay(database: Oid) {
+    shmem::locked(|_| {
+        // Who takes a hold asks the worker to leave after that: so either the hold is seen here, or the asking comes later.
+        if let Some(slot) = slots::find(database).filter(|slot| !is_held(slot)) {
+            slot.leave.store(false, Release);
+            slot.latch.set();
+        }
+    });
+}
+
 /// Whether a living session holds this database. Forgets the dead.
 pub fn held(database: Oid) -> bool {
     slots::find(database).is_some_and(is_held)

@@ -1,0 +1,114 @@
+//! The tools of the storm, and the database that they live in. A tool's name says what its policy is.
+
+use postgres::Client;
+use uuid::Uuid;
+
+/// How a tool keeps others off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// It does not.
+    None,
+    /// One live run per tool.
+    Tool,
+    /// One live run per value of the argument `k`.
+    Argument,
+}
+
+/// One tool.
+#[derive(Clone, Copy, Debug)]
+pub struct Tool {
+    pub code: &'static str,
+    /// The agent keeps keys for it, and the policy says so.
+    pub idempotent: bool,
+    pub lease: Lease,
+    /// More columns of its policy.
+    policy: &'static str,
+}
+
+const fn tool(code: &'static str, idempotent: bool, lease: Lease, policy: &'static str) -> Tool {
+    Tool { code, idempotent, lease, policy }
+}
+
+/// All of them.
+pub const TOOLS: [Tool; 12] = [
+    tool("ONCE-FREE-1", false, Lease::None, "{}"),
+    tool("ONCE-FREE-2", false, Lease::None, r#"{"max_attempts": 2}"#),
+    tool("ONCE-FREE-3", false, Lease::None, r#"{"retry_base_ms": 200}"#),
+    tool("ONCE-TOOL", false, Lease::Tool, r#"{"doubt_lease_s": 1}"#),
+    tool("ONCE-ARG-1", false, Lease::Argument, r#"{"doubt_lease_s": 2}"#),
+    tool("ONCE-ARG-2", false, Lease::Argument, "{}"),
+    tool("KEYED-FREE-1", true, Lease::None, "{}"),
+    tool("KEYED-FREE-2", true, Lease::None, r#"{"max_attempts": 2}"#),
+    tool("KEYED-FREE-3", true, Lease::None, r#"{"key_window_s": 2}"#),
+    tool("KEYED-TOOL", true, Lease::Tool, r#"{"max_attempts": 8}"#),
+    tool("KEYED-ARG-1", true, Lease::Argument, r#"{"finish_by_s": 3}"#),
+    tool("KEYED-ARG-2", true, Lease::Argument, r#"{"retry_base_ms": 20}"#),
+];
+
+/// The roles that call, besides the superuser.
+pub const CALLERS: [&str; 2] = ["caller_a", "caller_b"];
+
+impl Tool {
+    /// Its lease key, as the policy renders it.
+    pub fn lease_key(&self, k: i64) -> Option<String> {
+        match self.lease {
+            Lease::None => None,
+            Lease::Tool => Some(format!("tool:{}", self.code)),
+            Lease::Argument => Some(format!("chaos:{}:{k}", self.code)),
+        }
+    }
+}
+
+/// By its code.
+pub fn find(code: &str) -> Option<&'static Tool> {
+    TOOLS.iter().find(|tool| tool.code == code)
+}
+
+/// The extension, the tools, and open gates.
+pub fn furnish(session: &mut Client, port: u16) -> Result<(), postgres::Error> {
+    session.batch_execute(&format!(
+        "CREATE EXTENSION dot_wrapper;
+         INSERT INTO dot_wrapper.endpoint (name, base_url, breaker_failures) VALUES ('agent', 'http://127.0.0.1:{port}', 0);
+         INSERT INTO dot_wrapper.egress_rule (scheme, host, port, cidrs) VALUES ('http', '127.0.0.1', {port}, '{{127.0.0.1/32}}');
+         INSERT INTO dot_wrapper.policy (scope, name, endpoint, modes, lease_ttl_s, connect_timeout_ms, idle_timeout_ms,
+                                         total_timeout_ms, retry_base_ms, retry_max_ms)
+             VALUES ('engine', 'agent_api', 'agent', '{{verify,apply}}', 10, 500, 500, 1500, 100, 400)"
+    ))?;
+    for role in CALLERS {
+        session.batch_execute(&format!(
+            "CREATE ROLE {role} LOGIN;
+             GRANT EXECUTE ON FUNCTION fn_dot_run(text, text, uuid, jsonb, text) TO {role}"
+        ))?;
+    }
+    for tool in &TOOLS {
+        let lease = match tool.lease {
+            Lease::None => "none",
+            Lease::Tool => "tool:{code}",
+            Lease::Argument => "chaos:{code}:{args.k}",
+        };
+        session.execute(
+            "INSERT INTO dot_tools (code, name, status, execution_engine) VALUES ($1, $1, 'active', 'agent_api')",
+            &[&tool.code],
+        )?;
+        session.execute(
+            "INSERT INTO dot_wrapper.policy (scope, name, idempotent, lease, max_attempts, retry_base_ms, key_window_s,
+                                             doubt_lease_s, finish_by_s)
+             SELECT 'tool', $1, $2, $3, max_attempts, retry_base_ms, key_window_s, doubt_lease_s, finish_by_s
+             FROM jsonb_populate_record(NULL::dot_wrapper.policy, $4::text::jsonb)",
+            &[&tool.code, &tool.idempotent, &lease, &tool.policy],
+        )?;
+    }
+    toggle(session, true)?;
+    session.batch_execute("INSERT INTO dot_config (key, value) VALUES ('fs_snapshot_present', '1')")
+}
+
+/// The master toggle.
+pub fn toggle(session: &mut Client, on: bool) -> Result<(), postgres::Error> {
+    let sql = "INSERT INTO dot_config (key, value) VALUES ('iu_core.operator_runtime_enabled', $1)";
+    session.execute(sql, &[&on.to_string()]).map(drop)
+}
+
+/// A UUID out of random bits, so that the plan of a seed is the same each time.
+pub fn uuid(high: u64, low: u64) -> Uuid {
+    uuid::Builder::from_random_bytes((u128::from(high) << 64 | u128::from(low)).to_be_bytes()).into_uuid()
+}
