@@ -1,16 +1,19 @@
-//! Lanes: what one role has waiting of one tool. The worker takes from all lanes in turn, so that nobody's flood is in
-//! another's way.
+//! Lanes: what one role has waiting of one tool. The worker takes from all roles in turn, and from all lanes of a role in
+//! turn, so that nobody's flood is in another's way.
 //!
-//! Lives here: a lane's number, and how far each lane has been emptied. While somebody holds an old snapshot, the index
-//! entries of runs that were taken stay, and each look at the head of a lane would walk over all of them again. So the
-//! worker remembers a mark per lane and looks behind it. Rows can appear before a mark, by a transaction that began
-//! early and committed late; a full look, which ignores the marks, finds those, and new lanes. Does not live here: the
-//! statements (`store::queue`).
+//! Lives here: the order in which runs of several lanes go, and how far each lane has been emptied. While somebody holds an
+//! old snapshot, the index entries of runs that were taken stay, and each look at the head of a lane would walk over all
+//! of them again. So the worker remembers a mark per lane and looks behind it. Rows can appear before a mark, by a
+//! transaction that began early and committed late; a full look, which ignores the marks, finds those, and new lanes. Does
+//! not live here: what a lane's number is (`lane`), the statements (`store::queue`).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::lane;
+use super::limits::Full;
 
 /// Full looks take no more than this part of the time, a tenth ...
 const SHARE: u32 = 10;
@@ -21,33 +24,27 @@ const CHEAP: Duration = Duration::from_millis(1);
 /// More lanes than this are not kept in mind.
 const MAX_LANES: usize = 4096;
 
-/// The lane of a role's runs of a tool. Lanes of one role are neighbours: see [`of_role`].
-pub fn number(role: u32, code: &str) -> i64 {
-    let digest = Sha256::digest(code.as_bytes());
-    let low = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
-    ((u64::from(role) << 32) | u64::from(low)).cast_signed()
-}
-
-/// The first and the last lane of a role.
-pub fn of_role(role: u32) -> (i64, i64) {
-    let first = u64::from(role) << 32;
-    (first.cast_signed(), (first | u64::from(u32::MAX)).cast_signed())
-}
-
-/// A place in a lane: when its run is available, as PostgreSQL writes it, and its number among those of that moment.
+/// A queued run, as a look at the queue has found it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// `available_at` as text, to the microsecond.
-    pub at: String,
-    /// `seq`.
+pub struct Spot {
+    /// The run.
+    pub run_id: Uuid,
+    /// Its lane.
+    pub lane: i64,
+    /// Tool code.
+    pub code: String,
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// When it is available, as PostgreSQL writes it; `None`: it has never waited for a time.
+    pub at: Option<String>,
+    /// Its number among those of that moment.
     pub seq: i64,
-}
-
-impl Place {
-    /// The place before it: nothing can be between.
-    fn before(&self) -> Place {
-        Place { at: self.at.clone(), seq: self.seq - 1 }
-    }
+    /// Its time has come.
+    pub is_due: bool,
+    /// It waited past a time that was set for it: to be ended, whether or not it could be sent.
+    pub is_late: bool,
+    /// Its lane has perhaps more than was returned.
+    pub has_more: bool,
 }
 
 /// How a look at the queue is made.
@@ -55,26 +52,47 @@ impl Place {
 pub enum Look {
     /// All lanes, from their beginning.
     Full,
-    /// The lanes that are known, each behind its mark.
-    Behind(Vec<(i64, Place)>),
+    /// These lanes, each behind its mark.
+    Behind(Vec<(i64, Mark)>),
 }
 
-/// The marks of all lanes, and when the next full look is due.
+/// How far a lane has been emptied. New runs come in by their number; what waits for a time has an order of its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// New runs up to this number are gone.
+    pub seq: i64,
+    /// Those that waited for a time are gone up to this time and number.
+    pub timed: Option<(String, i64)>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    mark: Mark,
+    code: String,
+    endpoint: String,
+}
+
+/// All lanes, and when the next full look is due.
 #[derive(Debug, Default)]
 pub struct Lanes {
-    marks: HashMap<i64, Place>,
+    lanes: HashMap<i64, Lane>,
     full_at: Option<Instant>,
     full_cost: Duration,
     /// There was a look since the last full one.
     looked_behind: bool,
+    /// Who had the last turn: of the roles, and of each role's lanes.
+    last_role: Option<u32>,
+    last_lane: HashMap<u32, i64>,
 }
 
 impl Lanes {
-    /// How to look now.
-    pub fn look(&self, now: Instant) -> Look {
+    /// How to look now. Lanes of which nothing may go are left out; a full look leaves them out by itself.
+    pub fn look(&self, full: &Full, now: Instant) -> Look {
         match self.next_full() {
             Some(next) if now < next => {
-                Look::Behind(self.marks.iter().map(|(lane, place)| (*lane, place.clone())).collect())
+                let open = |lane: &Lane| !full.codes.contains(&lane.code) && !full.endpoints.contains(&lane.endpoint);
+                let behind = self.lanes.iter().filter(|(_, lane)| open(lane));
+                Look::Behind(behind.map(|(number, lane)| (*number, lane.mark.clone())).collect())
             }
             _ => Look::Full,
         }
@@ -85,31 +103,52 @@ impl Lanes {
         self.full_at = None;
     }
 
-    /// Takes note of a look whose transaction has committed: the runs that were seen, in the order of their lanes, and
-    /// whether each is gone from there.
-    pub fn looked<'p>(
-        &mut self,
-        look: &Look,
-        seen: impl IntoIterator<Item = (i64, &'p Place, bool)>,
-        cost: Duration,
-        now: Instant,
-    ) {
+    /// The order in which these runs have their turn; they come in the order of their lanes.
+    pub fn turns(&self, spots: &[Spot]) -> Vec<usize> {
+        let mut roles: BTreeMap<u32, BTreeMap<i64, [VecDeque<usize>; 2]>> = BTreeMap::new();
+        for (index, spot) in spots.iter().enumerate() {
+            let lanes = roles.entry(lane::role(spot.lane)).or_default();
+            lanes.entry(spot.lane).or_default()[usize::from(spot.at.is_some())].push_back(index);
+        }
+        let of_role = |(role, lanes): (u32, BTreeMap<i64, [VecDeque<usize>; 2]>)| {
+            // What has waited for its time before what is new, one by one.
+            let lanes = lanes.into_iter().map(|(number, [new, timed])| (number, in_turn([timed, new])));
+            (role, in_turn(after(lanes.collect(), self.last_lane.get(&role))))
+        };
+        let roles: BTreeMap<u32, VecDeque<usize>> = roles.into_iter().map(of_role).collect();
+        in_turn(after(roles, self.last_role.as_ref())).into()
+    }
+
+    /// Takes note of a look whose transaction has committed: what was seen, in the order of the lanes, and of each whether
+    /// it is gone; and who had the last turn.
+    pub fn looked(&mut self, look: &Look, seen: &[(Spot, bool)], last: Option<i64>, cost: Duration, now: Instant) {
         self.looked_behind = *look != Look::Full;
         if *look == Look::Full {
             (self.full_at, self.full_cost) = (Some(now), cost);
         }
-        let mut seen_of: HashMap<i64, bool> = HashMap::new();
-        for (lane, place, gone) in seen {
-            let only_gone = seen_of.get(&lane).copied();
-            if only_gone != Some(false) && gone {
-                self.marks.insert(lane, place.clone());
-            } else if only_gone.is_none() {
-                self.marks.insert(lane, place.before());
+        let mut stopped: HashMap<(i64, bool), bool> = HashMap::new();
+        for (spot, gone) in seen {
+            let lane = self.lanes.entry(spot.lane).or_default();
+            (lane.code, lane.endpoint) = (spot.code.clone(), spot.endpoint.clone());
+            let only_gone = stopped.get(&(spot.lane, spot.at.is_some())).map(|stopped| !stopped);
+            // Behind what is gone; before the first of all if that stays: nothing can be between a number and the next.
+            let seq = if *gone { spot.seq } else { spot.seq - 1 };
+            if (*gone && only_gone != Some(false)) || only_gone.is_none() {
+                match &spot.at {
+                    None => lane.mark.seq = seq,
+                    Some(at) => lane.mark.timed = Some((at.clone(), seq)),
+                }
             }
-            seen_of.insert(lane, only_gone.unwrap_or(true) && gone);
+            stopped.insert((spot.lane, spot.at.is_some()), !(*gone && only_gone.unwrap_or(true)));
         }
-        if self.marks.len() > MAX_LANES {
-            self.marks.clear();
+        if let Some(number) = last {
+            let role = lane::role(number);
+            self.last_role = Some(role);
+            self.last_lane.insert(role, number);
+        }
+        if self.lanes.len() > MAX_LANES || self.last_lane.len() > MAX_LANES {
+            self.lanes.clear();
+            self.last_lane.clear();
             self.forget();
         }
     }
@@ -125,74 +164,26 @@ impl Lanes {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn place(seq: i64) -> Place {
-        Place { at: "2026-11-22 10:00:00+00".into(), seq }
-    }
-
-    #[test]
-    fn a_role_s_lanes_are_neighbours_and_no_other_s_are_between() {
-        for role in [0, 10, 16_384, u32::MAX / 2, u32::MAX / 2 + 1, u32::MAX] {
-            let (first, last) = of_role(role);
-            assert!(first <= last);
-            for code in ["A", "DOT-KG-017", ""] {
-                let lane = number(role, code);
-                assert!((first..=last).contains(&lane));
-                assert!(!(first..=last).contains(&number(role ^ 1, code)));
-            }
-        }
-        assert_ne!(number(1, "A"), number(1, "B"));
-    }
-
-    #[test]
-    fn a_mark_stops_before_the_first_run_that_stays() {
-        let (now, mut lanes) = (Instant::now(), Lanes::default());
-        assert_eq!(lanes.look(now), Look::Full);
-        let places: Vec<Place> = (0..5).map(place).collect();
-        let seen = [(1, &places[0], true), (1, &places[1], true), (1, &places[2], false), (1, &places[3], true)];
-        lanes.looked(&Look::Full, seen, MS * 40, now);
-        assert_eq!(lanes.full_due(), None);
-        assert_eq!(lanes.look(now), Look::Behind(vec![(1, place(1))]));
-        // A lane that has given nothing keeps its mark, and one whose first run stays is looked at from there on.
-        lanes.looked(&lanes.look(now), [(2, &places[4], false)], MS, now);
-        let Look::Behind(mut marks) = lanes.look(now) else { panic!("a full look") };
-        marks.sort_unstable_by_key(|(lane, _)| *lane);
-        assert_eq!(marks, [(1, place(1)), (2, place(3))]);
-        lanes.looked(&lanes.look(now), [(1, &places[2], true), (2, &places[4], true)], MS, now);
-        let Look::Behind(mut marks) = lanes.look(now) else { panic!("a full look") };
-        marks.sort_unstable_by_key(|(lane, _)| *lane);
-        assert_eq!(marks, [(1, place(2)), (2, place(4))]);
-    }
-
-    #[test]
-    fn full_looks_take_a_tenth_of_the_time_and_are_never_far_apart() {
-        for (cost, pause) in [(MS, Duration::ZERO), (MS * 5, MS * 50), (MS * 20, MS * 200), (MS * 500, LONGEST)] {
-            let (now, mut lanes) = (Instant::now(), Lanes::default());
-            lanes.looked(&Look::Full, [(1, &place(1), true)], cost, now);
-            assert_eq!(lanes.look(now + pause), Look::Full);
-            if pause > Duration::ZERO {
-                assert_ne!(lanes.look(now + pause - MS), Look::Full);
-                lanes.looked(&lanes.look(now), [], MS, now);
-                assert_eq!(lanes.full_due(), Some(now + pause));
-                lanes.forget();
-                assert_eq!(lanes.look(now), Look::Full);
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_kept_in_mind_is_bounded() {
-        let (now, mut lanes) = (Instant::now(), Lanes::default());
-        let seen: Vec<i64> = (0..i64::try_from(MAX_LANES).unwrap()).collect();
-        let (here, there) = (place(1), place(2));
-        lanes.looked(&Look::Full, seen.iter().map(|lane| (*lane, &here, true)), LONGEST, now);
-        assert_ne!(lanes.look(now), Look::Full);
-        lanes.looked(&Look::Full, [(-1, &there, true)], LONGEST, now);
-        assert_eq!((lanes.look(now), lanes.marks.len()), (Look::Full, 0));
-    }
+/// The queues in order, those behind the last one served first.
+fn after<K: Ord>(queues: BTreeMap<K, VecDeque<usize>>, last: Option<&K>) -> Vec<VecDeque<usize>> {
+    let (behind, before): (Vec<_>, Vec<_>) =
+        queues.into_iter().partition(|(key, _)| last.is_some_and(|last| key > last));
+    behind.into_iter().chain(before).map(|(_, queue)| queue).collect()
 }
+
+/// One of each queue, then the next of each, until all are empty.
+fn in_turn(queues: impl IntoIterator<Item = VecDeque<usize>>) -> VecDeque<usize> {
+    let mut queues: VecDeque<VecDeque<usize>> = queues.into_iter().collect();
+    let mut order = VecDeque::new();
+    while let Some(mut queue) = queues.pop_front() {
+        if let Some(index) = queue.pop_front() {
+            order.push_back(index);
+            queues.push_back(queue);
+        }
+    }
+    order
+}
+
+#[cfg(test)]
+#[path = "lanes/tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use crate::domain::decide;
 use crate::domain::depth::{self, Count, Known};
 use crate::domain::error::DotError;
 use crate::domain::gate::Decision;
-use crate::domain::lanes;
+use crate::domain::lane;
 use crate::domain::policy::Policy;
 use crate::guc;
 use crate::pg::settings;
@@ -52,7 +52,7 @@ pub fn ask(extension: pg_sys::Oid, policy: &Policy, role: u32, code: &str) -> Re
         return Ok(None);
     }
     // Full; but not for those who have little in it.
-    let (first, last) = lanes::of_role(role);
+    let (first, last) = lane::of_role(role);
     let has_share = is_full(About::Role(role), Of::Lanes(first, last), depth::share(limit), pushed)?;
     Ok(has_share.then(|| decide::queue_full(code, None)))
 }
