@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::retry::Retry;
+use super::sealing::Sealing;
 use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
@@ -38,6 +39,7 @@ pub fn run(context: &Context) -> Ended {
     let mut worker = Worker {
         context,
         calls: Calls::start(context.identity),
+        sealing: Sealing::start(),
         recovering: true,
         begun: false,
         careful_until: None,
@@ -67,6 +69,7 @@ pub fn run(context: &Context) -> Ended {
 struct Worker<'a> {
     context: &'a Context,
     calls: Calls,
+    sealing: Sealing,
     /// What a dead worker left is not yet taken care of; nothing new is claimed before.
     recovering: bool,
     /// This worker's beginning is on record.
@@ -131,6 +134,7 @@ impl Worker<'_> {
             let outcome = self.inquire();
             self.inquiring.note(outcome)?;
         }
+        self.sealing.step(self.context)?;
         Ok(self.next_turn())
     }
 
@@ -140,6 +144,7 @@ impl Worker<'_> {
         if self.calls.in_flight() == 0 {
             let outcome = self.pay();
             self.paying.note(outcome)?;
+            self.sealing.finish(self.context)?;
             let (worker, what) = (self.context.identity, c"leaving");
             turn::transaction(self.context, what, |_| worker_life::end(worker))?;
             return Err(Trouble::Left);
@@ -160,6 +165,7 @@ impl Worker<'_> {
         if self.calls.collect(self.context)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
+            self.sealing.notice();
         }
         Ok(())
     }
@@ -186,6 +192,7 @@ impl Worker<'_> {
             self.calls.resume(delivery, status_url);
         }
         self.recovering = found.more;
+        self.sealing.notice();
         Ok(())
     }
 
@@ -210,6 +217,9 @@ impl Worker<'_> {
 
     fn send(&mut self, claimed: Claimed, asked: Instant) -> Result<(), Trouble> {
         self.calls.withdraw(&claimed.withdrawn);
+        if claimed.seen > 0 {
+            self.sealing.notice();
+        }
         self.look_at = claimed.due.map(|due| Instant::now() + due);
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
             self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
@@ -338,6 +348,9 @@ impl Worker<'_> {
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
         }
+        if let Some(due) = self.sealing.wait(now) {
+            wait = wait.min(due);
+        }
         wait
     }
 
@@ -348,6 +361,10 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
+        }
+        // Or what nobody has told of, as after COMMIT PREPARED.
+        if woken.latch || woken.readable || timeout >= guc::poll_interval() {
+            self.sealing.notice();
         }
     }
 }
