@@ -120,5 +120,8 @@ fn o4_no_request_leaves_before_a_synchronous_standby_has_the_intent() {
     assert_eq!(bench.until(&lost, "in_doubt").reason(), "worker_lost");
     bench.until(&bench.apply("DOT-2"), "succeeded");
     assert_eq!(bench.agent.count(), 2);
-    figure("O4-sync", &format!("0 requests without the standby, after cancels and a termination ({} ms)", ended.as_millis()));
+    figure(
+        "O4-sync",
+        &format!("0 requests without the standby, after cancels and a termination ({} ms)", ended.as_millis()),
+    );
 }
