@@ -34,30 +34,60 @@ pub struct Instance {
 /// What our own SQL runs under.
 const OWN_PATH: &str = "pg_catalog, pg_temp";
 
+/// The schemas that this library can work with, by the extension's version.
+const VERSIONS: [&str; 1] = [env!("CARGO_PKG_VERSION")];
+
 /// Looks the extension up. Reads catalogs only, with the rights of whoever calls.
 ///
 /// # Errors
-/// 55000 when it is not installed in this database, 25006 on a standby.
+/// 55000 when it is not installed in this database, or as a version that this library does not know; 25006 on a standby.
 pub fn current() -> Result<Extension, DotError> {
     if session::in_recovery() {
         return Err(DotError::new(SqlState::ReadOnlySqlTransaction, "this server is a standby")
             .detail("Every call leaves a row in the ledger, and nothing can be written here.")
             .hint("Call it on the primary; the views can be read here."));
     }
-    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid
+    let (extension, version) = installed()?.ok_or_else(|| {
+        DotError::new(SqlState::ObjectNotInPrerequisiteState, "the extension dot_wrapper is not installed here")
+            .hint("CREATE EXTENSION dot_wrapper;")
+    })?;
+    if is_known(&version) {
+        return Ok(extension);
+    }
+    let shown = crate::domain::call::shorten(&version);
+    Err(DotError::new(
+        SqlState::ObjectNotInPrerequisiteState,
+        format!("this library cannot work with version {shown} of dot_wrapper"),
+    )
+    .detail(format!("The library is version {}; it knows: {}.", env!("CARGO_PKG_VERSION"), VERSIONS.join(", ")))
+    .hint("ALTER EXTENSION dot_wrapper UPDATE; where the library is the older one, restart the server first."))
+}
+
+/// Whether the extension is here and this library can work with it; `None` when it is not here.
+///
+/// # Errors
+/// XX000 only.
+pub fn fits() -> Result<Option<bool>, DotError> {
+    Ok(installed()?.map(|(_, version)| is_known(&version)))
+}
+
+fn is_known(version: &str) -> bool {
+    VERSIONS.contains(&version)
+}
+
+/// What is installed, and its version.
+fn installed() -> Result<Option<(Extension, String)>, DotError> {
+    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid, e.extversion
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";
     spi::row(sql, &[], |row| {
-        Ok(Extension {
+        let extension = Extension {
             oid: spi::need(row, 1)?,
             owner: spi::need(row, 2)?,
             schema: spi::need(row, 3)?,
             schema_oid: spi::need(row, 4)?,
-        })
-    })?
-    .ok_or_else(|| {
-        DotError::new(SqlState::ObjectNotInPrerequisiteState, "the extension dot_wrapper is not installed here")
-            .hint("CREATE EXTENSION dot_wrapper;")
+        };
+        Ok((extension, spi::need(row, 5)?))
     })
 }
 

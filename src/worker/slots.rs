@@ -77,9 +77,12 @@ pub enum Reason {
     RoleNoLogin = 10,
     /// That role may not connect to the database.
     RoleNoConnect = 11,
+    /// The library does not know this version of the extension.
+    OtherVersion = 12,
 }
 
-const REASONS: [(Reason, &str); 11] = [
+const REASONS: [(Reason, &str); 12] = [
+    (Reason::OtherVersion, "the library does not know this version of the extension: update it, or restart the server"),
     (Reason::Ended, "the worker ended with an error; the server log has it"),
     (Reason::NeverStarted, "the worker could not start; the server log says why"),
     (Reason::NoProcess, "no background worker is free: raise max_worker_processes"),
