@@ -1,7 +1,7 @@
 //! D4: changes to the ledger by anybody, told by fn_dot_verify.
 
 use crate::harness::run::Ask;
-use crate::harness::{Bench, Reply, Run, until};
+use crate::harness::{Bench, until};
 use postgres::GenericClient;
 use uuid::Uuid;
 
@@ -35,7 +35,7 @@ fn smoke() {
     bench.ask(&Ask::new("DOT-NONE", "apply"));
     until("sealed", || {
         let found = verify(&mut *bench.session());
-        (found[0].detail.contains("not sealed") == false).then_some(())
+        (!found[0].detail.contains("not sealed")).then_some(())
     });
     println!("{:#?}", verify(&mut *bench.session()));
     println!(
