@@ -208,7 +208,12 @@ impl Worker<'_> {
             None => Pick::UpTo(room),
         };
         let (asked, worker) = (Instant::now(), self.context.identity);
-        let claimed = turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, worker, pick))?;
+        let claimed = turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, worker, pick));
+        if let (Err(Trouble::Failed { .. }), Pick::Only(run_id)) = (&claimed, pick) {
+            // An error is not a death: the note that was made before is taken back.
+            turn::transaction(self.context, c"claiming one by one", |_| queue::unmark(run_id))?;
+        }
+        let claimed = claimed?;
         fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
         // A full batch, or one in which runs were refused, may not have been all.
         self.look = room > 0 && (matches!(pick, Pick::Only(_)) || claimed.seen == room);
