@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Verdict};
+use super::decide::one_line;
 
 /// The longest pause, whoever asks for it.
 pub const LONGEST: Duration = Duration::from_secs(3600);
@@ -213,7 +214,7 @@ impl Breaker {
             Effect::Success => self.close(),
             Effect::Failure(why) => {
                 self.failures = self.failures.saturating_add(1);
-                self.reason = why.chars().take(MAX_REASON).collect();
+                self.reason = one_line(why).chars().take(MAX_REASON).collect();
                 if open || (settings.failures > 0 && self.failures >= settings.failures) {
                     self.open(settings, now);
                 }
