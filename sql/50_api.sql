@@ -108,6 +108,27 @@ REVOKE ALL ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) IS
     'Orders an endpoint''s circuit breaker open (no run is sent to it until ordered otherwise), closed (what was is forgotten), or auto (an open is taken back, and one run tries). For operators. Returns its row.';
 
+CREATE FUNCTION @extschema@.fn_dot_verify(
+    process_run_id uuid DEFAULT NULL,
+    anchor_seal bigint DEFAULT NULL,
+    anchor_hash bytea DEFAULT NULL)
+RETURNS TABLE (kind text, run_id uuid, item bigint, verdict text, detail text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_verify_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_verify(uuid, bigint, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_verify(uuid, bigint, bytea) IS
+    'Whether the ledger is what it was: a summary (OK, WARN, BROKEN), then one row per finding. Of a process run, for who may see its runs; of the whole ledger, with an anchor kept elsewhere if there is one, for the extension''s owner and pg_read_all_data.';
+
+CREATE FUNCTION @extschema@.fn_dot_seal_head()
+RETURNS TABLE (seal_id bigint, hash bytea, sealed_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_seal_head_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_seal_head() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_seal_head() IS
+    'The newest seal, to be kept where the database''s superusers cannot change it: an anchor for fn_dot_verify. For the extension''s owner and pg_read_all_data.';
+
 -- Called once at the end of the install script: tells the launcher at commit that there is an extension here.
 CREATE FUNCTION dot_wrapper.announce() RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -53,8 +53,8 @@ pub struct Kept {
     pub said_success: bool,
     /// It has said `failed` or refused.
     pub said_failure: bool,
-    /// How often somebody asked.
-    pub asked: u32,
+    /// When it said that it does not know the run.
+    pub said_unknown: Vec<SystemTime>,
 }
 
 impl Kept {
@@ -149,14 +149,15 @@ impl Book {
 
     /// What a question about a run is answered: `None` for one that is not known or was left undone.
     pub fn asked(&mut self, run: Uuid) -> Option<&'static str> {
-        let kept = self.runs.get_mut(&run)?;
-        kept.asked += 1;
+        let kept = self.runs.entry(run).or_default();
         if kept.is_working() {
             return Some("running");
         }
-        let verdict = kept.verdict?;
-        self.said(run, verdict);
-        Some(verdict)
+        match kept.verdict {
+            Some(verdict) => self.said(run, verdict),
+            None => kept.said_unknown.push(SystemTime::now()),
+        }
+        self.runs.get(&run)?.verdict
     }
 
     /// Something was said about a run.

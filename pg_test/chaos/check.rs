@@ -10,7 +10,7 @@ use super::book::{Book, Course, Kept, Received};
 use super::deeds::Deed;
 use super::ledger::{Ledger, Run};
 use super::tools;
-use super::world::{Asked, Crash, Told, World};
+use super::world::{Asked, Crash, Told};
 
 /// What a finding is counted as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,9 +56,20 @@ struct Case<'a> {
     crashes: &'a [Crash],
 }
 
+/// Everything at hand at the end.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    pub ledger: &'a Ledger,
+    pub book: &'a Book,
+    pub asked: &'a [Asked],
+    pub crashes: &'a [Crash],
+    /// What callers saw that must not be.
+    pub wrong: &'a [String],
+}
+
 /// All rules, for all runs that anybody knows of.
-pub fn all(world: &World, ledger: &Ledger) -> Vec<Finding> {
-    let (book, asked, crashes) = (world.agent.book(), world.asked(), world.crashes());
+pub fn all(facts: Facts<'_>) -> Vec<Finding> {
+    let Facts { ledger, book, asked, crashes, wrong } = facts;
     let mut received: HashMap<Uuid, Vec<&Received>> = HashMap::new();
     for one in &book.received {
         received.entry(one.run).or_default().push(one);
@@ -75,7 +86,7 @@ pub fn all(world: &World, ledger: &Ledger) -> Vec<Finding> {
             received: received.remove(&id).unwrap_or_default(),
             kept: book.runs.get(&id).cloned().unwrap_or_default(),
             asked: told.get(&id).copied(),
-            crashes: &crashes,
+            crashes,
         };
         let mut say = |kind, what: String| found.push(Finding { kind, what: format!("{what}; {}", case.tell()) });
         case.is_there(&mut say);
@@ -85,8 +96,8 @@ pub fn all(world: &World, ledger: &Ledger) -> Vec<Finding> {
         case.is_in_doubt_for_a_reason(&mut say);
         case.agrees_with_itself(&mut say);
     }
-    tokens_grow(&book, &crashes, &mut found);
-    found.extend(world.wrong().iter().map(|what| Finding { kind: Kind::Caller, what: what.clone() }));
+    tokens_grow(book, crashes, &mut found);
+    found.extend(wrong.iter().map(|what| Finding { kind: Kind::Caller, what: what.clone() }));
     found
 }
 
@@ -145,10 +156,15 @@ impl Case<'_> {
         let Some(run) = self.run else { return };
         let tool = tools::find(&run.code);
         if run.mode == "apply" && tool.is_some_and(|tool| !tool.idempotent) {
-            let earlier = self.received.iter().rev().skip(1);
-            for request in earlier.filter(|request| !request.deed.says_untaken() && request.course == Course::Done) {
-                say(Kind::Twice, format!("it was sent again after attempt {} ({:?})", request.attempt, request.deed));
+            for pair in self.received.windows(2).filter(|pair| !self.has_leave(pair[0], pair[1])) {
+                say(Kind::Twice, format!("it was sent again after attempt {} ({:?})", pair[0].attempt, pair[0].deed));
             }
+        }
+        if tool.is_some_and(|tool| run.attempts > tool.max_attempts) {
+            say(Kind::Twice, format!("it has {} attempts", run.attempts));
+        }
+        if run.intents.values().any(|intent| run.finish_by.is_some_and(|by| intent.at > by)) {
+            say(Kind::Twice, "an attempt began after the time by which the run was to be finished".into());
         }
         if self.kept.effects > 1 {
             say(Kind::Twice, format!("it was done {} times", self.kept.effects));
@@ -166,17 +182,24 @@ impl Case<'_> {
         }
     }
 
+    /// A second delivery where the first one had no effect for certain: the agent said so, or said later that it had
+    /// never heard of it.
+    fn has_leave(&self, first: &Received, second: &Received) -> bool {
+        let unknown = self.kept.said_unknown.iter().any(|at| first.at < *at && *at < second.at);
+        first.deed.says_untaken() || (unknown && !first.deed.takes())
+    }
+
     /// The end in the ledger is what happened at the agent.
     fn ends_as_it_happened(&self, say: &mut Say<'_>) {
         let Some(run) = self.run else { return };
         let unsent = matches!(run.status.as_str(), "cancelled" | "expired" | "refused");
-        if unsent && (self.kept.effects > 0 || self.kept.said_success) {
-            say(Kind::Contradiction, format!("it is {}, and the agent did it", run.status));
+        if unsent && !self.received.is_empty() {
+            say(Kind::Contradiction, format!("it is {}, and was sent", run.status));
         }
         if run.mode == "apply" && run.status == "failed" && self.kept.effects > 0 {
             say(Kind::Contradiction, "it has failed, and the agent did it".into());
         }
-        if run.status == "succeeded" && !self.kept.said_success {
+        if run.status == "succeeded" && run.reason != "resolved" && !self.kept.said_success {
             say(Kind::Contradiction, "it has succeeded, and the agent never said so".into());
         }
         if run.status == "succeeded" && run.mode == "apply" && self.kept.effects == 0 {
@@ -194,7 +217,12 @@ impl Case<'_> {
         };
         let died = self.crashes.iter().any(|crash| crash.began <= since && crash.accepts >= last);
         let clear = |request: &&&Received| request.course == Course::Done && request.deed.is_clear();
-        if !died && self.received.iter().max_by_key(|request| request.attempt).as_ref().is_some_and(clear) {
+        let cancelled = run.events.iter().any(|event| event.event == "cancel_requested") || run.reason == "cancelled";
+        if !died
+            && !cancelled
+            && run.reason != "lease_lost"
+            && self.received.iter().max_by_key(|request| request.attempt).as_ref().is_some_and(clear)
+        {
             say(Kind::Doubt, "it is in doubt, the agent answered, and nobody died".into());
         }
         if run.reason == "worker_lost" && !died {

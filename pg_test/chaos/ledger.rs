@@ -7,6 +7,7 @@ use postgres::{Client, Error};
 use uuid::Uuid;
 
 /// One run.
+#[derive(Clone)]
 pub struct Run {
     pub code: String,
     pub mode: String,
@@ -14,6 +15,7 @@ pub struct Run {
     pub reason: String,
     pub attempts: i64,
     pub lease_key: Option<String>,
+    pub finish_by: Option<SystemTime>,
     /// Intents, by attempt.
     pub intents: HashMap<i64, Intent>,
     pub events: Vec<Event>,
@@ -22,12 +24,14 @@ pub struct Run {
 }
 
 /// One intent.
+#[derive(Clone)]
 pub struct Intent {
     pub at: SystemTime,
     pub token: Option<i64>,
 }
 
 /// One event.
+#[derive(Clone)]
 pub struct Event {
     pub event: String,
     pub from: Option<String>,
@@ -41,7 +45,8 @@ pub type Ledger = HashMap<Uuid, Run>;
 /// Reads it.
 pub fn read(session: &mut Client) -> Result<Ledger, Error> {
     let mut ledger = Ledger::new();
-    let runs = "SELECT r.run_id, r.code, r.mode, r.run_status, coalesce(r.reason, ''), r.attempts::bigint, r.lease_key, q.state
+    let runs = "SELECT r.run_id, r.code, r.mode, r.run_status, coalesce(r.reason, ''), r.attempts::bigint, r.lease_key, q.state,
+                       r.finish_by
                 FROM dot_wrapper.dot_run r LEFT JOIN dot_wrapper.dot_queue q USING (run_id)";
     for row in session.query(runs, &[])? {
         let run = Run {
@@ -51,6 +56,7 @@ pub fn read(session: &mut Client) -> Result<Ledger, Error> {
             reason: row.get(4),
             attempts: row.get(5),
             lease_key: row.get(6),
+            finish_by: row.get(8),
             intents: HashMap::new(),
             events: Vec::new(),
             queued: row.get(7),
@@ -92,5 +98,31 @@ pub fn leftover_leases(session: &mut Client) -> Result<Vec<String>, Error> {
                SELECT 'grant of ' || g.lease_key || ' is of run ' || g.run_id || ', which is ' || coalesce(r.run_status, 'no run')
                FROM dot_wrapper.lease_grant g LEFT JOIN dot_wrapper.dot_run r USING (run_id)
                WHERE coalesce(r.finished_at IS NOT NULL, true)";
+    Ok(session.query(sql, &[])?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Runs in doubt whose agent can be asked, and would tell.
+pub fn unasked(session: &mut Client) -> Result<Vec<String>, Error> {
+    let sql = "SELECT r.code || ' run ' || r.run_id || ' is in doubt (' || r.reason || '), in the queue '
+                      || coalesce(to_jsonb(q) - 'permit', 'null')
+               FROM dot_wrapper.dot_run r JOIN dot_wrapper.dot_queue q USING (run_id)
+               JOIN dot_wrapper.policy p ON p.scope = 'tool' AND p.name = r.code AND p.endpoint = 'agent'
+               WHERE r.run_status = 'in_doubt' AND r.reason <> 'lease_lost'";
+    Ok(session.query(sql, &[])?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Runs in doubt for a while whose agent cannot be asked.
+pub fn mute_doubts(session: &mut Client) -> Result<Vec<Uuid>, Error> {
+    let sql = "SELECT r.run_id FROM dot_wrapper.dot_run r
+               JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
+               JOIN dot_wrapper.policy p ON p.scope = 'tool' AND p.name = r.code
+               WHERE r.run_status = 'in_doubt' AND (p.endpoint = 'mute' OR r.reason = 'lease_lost')
+                 AND a.deadline < clock_timestamp()";
+    Ok(session.query(sql, &[])?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Runs that were set aside because a worker died over them.
+pub fn quarantined(session: &mut Client) -> Result<Vec<Uuid>, Error> {
+    let sql = "SELECT r.run_id FROM dot_wrapper.dot_run r WHERE r.run_status = 'queued' AND r.reason = 'quarantined'";
     Ok(session.query(sql, &[])?.iter().map(|row| row.get(0)).collect())
 }

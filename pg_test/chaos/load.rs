@@ -70,14 +70,12 @@ struct Caller<'a> {
     session: Option<Client>,
     /// The last call that was committed for certain, and its run.
     last: Option<(Call, Uuid)>,
-    /// What is there to call besides fn_dot_run.
-    can_cancel: bool,
 }
 
 /// Calls until the storm is over.
 pub fn run(world: &World, number: u64) {
     let user = if number == 0 { "postgres" } else { CALLERS[number as usize % CALLERS.len()] };
-    let mut caller = Caller { world, number, user, session: None, last: None, can_cancel: false };
+    let mut caller = Caller { world, number, user, session: None, last: None };
     let mut step = 0;
     while !world.is_over() {
         let mut rng = Rng::new(world.seed, 1000 + number, step);
@@ -115,8 +113,6 @@ impl Caller<'_> {
         if self.session.as_ref().is_none_or(Client::is_closed) {
             let mut session = self.world.server().session(DATABASE, self.user)?;
             session.batch_execute("SET lock_timeout = '300ms'")?;
-            let sql = "SELECT to_regprocedure('fn_dot_cancel(uuid, text)') IS NOT NULL";
-            self.can_cancel = session.query_one(sql, &[])?.get(0);
             self.session = Some(session);
         }
         Ok(())
@@ -228,9 +224,7 @@ impl Caller<'_> {
     }
 
     fn cancel(&mut self) -> Result<(), postgres::Error> {
-        let (Some(session), Some((_, run)), true) = (&mut self.session, &self.last, self.can_cancel) else {
-            return Ok(());
-        };
+        let (Some(session), Some((_, run))) = (&mut self.session, &self.last) else { return Ok(()) };
         session.execute("SELECT fn_dot_cancel($1, 'the storm')", &[run]).map(drop)
     }
 }

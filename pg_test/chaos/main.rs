@@ -8,6 +8,7 @@
 //!     load           the callers                               server        one PostgreSQL server
 //!     faults         what happens to the server                ledger, check what the ledger must say
 //!     world          what they share                           report        what is printed
+//!     operator       who looks after what nobody else can      selftest      proves that the checker can find
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agent;
@@ -20,8 +21,10 @@ mod faults;
 mod harness;
 mod ledger;
 mod load;
+mod operator;
 mod report;
 mod rng;
+mod selftest;
 mod server;
 mod tools;
 mod world;
@@ -52,6 +55,7 @@ fn random() -> u64 {
 fn main() -> ExitCode {
     let (cycles, seed) = (number("CYCLES").unwrap_or(25), number("SEED").unwrap_or_else(random));
     println!("chaos: SEED={seed} CYCLES={cycles}");
+    selftest::run();
     let world = World::new(seed, Agent::start(), Server::start());
     tools::furnish(&mut world.server().admin(), world.agent.port).expect("tools");
     let began = Instant::now();
@@ -60,13 +64,20 @@ fn main() -> ExitCode {
             let world = &world;
             scope.spawn(move || load::run(world, number));
         }
+        scope.spawn(|| operator::run(&world));
         storm(&world, cycles);
         world.stop();
     });
     let stuck = heal(&world);
     let took = began.elapsed();
     let ledger = ledger::read(&mut world.server().admin()).expect("a ledger that can be read");
-    let mut found = check::all(&world, &ledger);
+    let mut found = check::all(check::Facts {
+        ledger: &ledger,
+        book: &world.agent.book(),
+        asked: &world.asked(),
+        crashes: &world.crashes(),
+        wrong: &world.wrong(),
+    });
     found.extend(stuck);
     found.extend(amcheck(&world.server()));
     report::print(&world, &ledger, &found, cycles, took)
@@ -94,17 +105,21 @@ fn heal(world: &World) -> Vec<check::Finding> {
     server.surely("the toggle is on", |session| tools::toggle(session, true));
     server.surely("prepared transactions are ended", |session| load::finish_all(world, session));
     let end = Instant::now() + PATIENCE;
-    let (mut waiting, mut leases) = (Vec::new(), Vec::new());
+    let (mut waiting, mut leases, mut unasked) = (Vec::new(), Vec::new(), Vec::new());
     while Instant::now() < end {
+        let _ = operator::look_after(world, &mut server.admin());
         waiting = server.surely("the ledger is read", ledger::waiting);
         leases = server.surely("the leases are read", ledger::leftover_leases);
-        if waiting.is_empty() && leases.is_empty() {
+        unasked = server.surely("the doubts are read", ledger::unasked);
+        if waiting.is_empty() && leases.is_empty() && unasked.is_empty() {
             break;
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    let stuck = waiting.into_iter().map(|what| check::Finding { kind: check::Kind::Stuck, what });
-    stuck.chain(leases.into_iter().map(|what| check::Finding { kind: check::Kind::Lease, what })).collect()
+    let kinds = [(check::Kind::Stuck, waiting), (check::Kind::Lease, leases), (check::Kind::Doubt, unasked)];
+    let found =
+        kinds.into_iter().flat_map(|(kind, list)| list.into_iter().map(move |what| check::Finding { kind, what }));
+    found.collect()
 }
 
 /// What pg_amcheck finds, where it is there.

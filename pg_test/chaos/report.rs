@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::check::{self, Finding, Kind};
@@ -36,6 +37,8 @@ pub fn print(world: &World, ledger: &Ledger, found: &[Finding], cycles: u64, too
     println!("chaos: in doubt: {}", list(&reasons));
     println!("chaos: calls that ended with an error: {:?}; connections cut off: {}", world.errors(), book.cut_off);
     println!("chaos: agent: {:?}", check::deeds(&book));
+    let (aside, resolved) = (world.set_aside.load(Ordering::Relaxed), world.resolved.load(Ordering::Relaxed));
+    println!("chaos: the operator resolved {resolved} doubts, and let {aside} runs go on that had been set aside");
     println!("chaos: crashes {}: {}", crashes.len(), list(&kinds));
     let mut times: Vec<f64> =
         crashes.iter().filter(|crash| crash.whole).filter_map(|crash| recovery(ledger, crash)).collect();

@@ -21,28 +21,34 @@ pub struct Tool {
     /// The agent keeps keys for it, and the policy says so.
     pub idempotent: bool,
     pub lease: Lease,
+    /// Deliveries of one run, at most.
+    pub max_attempts: i64,
+    /// Its endpoint tells what became of a key.
+    pub can_be_asked: bool,
     /// More columns of its policy.
     policy: &'static str,
 }
 
-const fn tool(code: &'static str, idempotent: bool, lease: Lease, policy: &'static str) -> Tool {
-    Tool { code, idempotent, lease, policy }
+const fn tool(code: &'static str, idempotent: bool, lease: Lease, max_attempts: i64, policy: &'static str) -> Tool {
+    // The third of each kind is mute.
+    let can_be_asked = !matches!(code.as_bytes(), [.., b'3'] | [.., b'A', b'R', b'G', b'-', b'2']);
+    Tool { code, idempotent, lease, max_attempts, can_be_asked, policy }
 }
 
 /// All of them.
 pub const TOOLS: [Tool; 12] = [
-    tool("ONCE-FREE-1", false, Lease::None, "{}"),
-    tool("ONCE-FREE-2", false, Lease::None, r#"{"max_attempts": 2}"#),
-    tool("ONCE-FREE-3", false, Lease::None, r#"{"retry_base_ms": 200}"#),
-    tool("ONCE-TOOL", false, Lease::Tool, r#"{"doubt_lease_s": 1}"#),
-    tool("ONCE-ARG-1", false, Lease::Argument, r#"{"doubt_lease_s": 2}"#),
-    tool("ONCE-ARG-2", false, Lease::Argument, "{}"),
-    tool("KEYED-FREE-1", true, Lease::None, "{}"),
-    tool("KEYED-FREE-2", true, Lease::None, r#"{"max_attempts": 2}"#),
-    tool("KEYED-FREE-3", true, Lease::None, r#"{"key_window_s": 2}"#),
-    tool("KEYED-TOOL", true, Lease::Tool, r#"{"max_attempts": 8}"#),
-    tool("KEYED-ARG-1", true, Lease::Argument, r#"{"finish_by_s": 3}"#),
-    tool("KEYED-ARG-2", true, Lease::Argument, r#"{"retry_base_ms": 20}"#),
+    tool("ONCE-FREE-1", false, Lease::None, 5, "{}"),
+    tool("ONCE-FREE-2", false, Lease::None, 2, "{}"),
+    tool("ONCE-FREE-3", false, Lease::None, 5, r#"{"retry_base_ms": 200}"#),
+    tool("ONCE-TOOL", false, Lease::Tool, 5, r#"{"doubt_lease_s": 1}"#),
+    tool("ONCE-ARG-1", false, Lease::Argument, 5, r#"{"doubt_lease_s": 2}"#),
+    tool("ONCE-ARG-2", false, Lease::Argument, 5, "{}"),
+    tool("KEYED-FREE-1", true, Lease::None, 5, "{}"),
+    tool("KEYED-FREE-2", true, Lease::None, 2, "{}"),
+    tool("KEYED-FREE-3", true, Lease::None, 5, r#"{"key_window_s": 4}"#),
+    tool("KEYED-TOOL", true, Lease::Tool, 8, "{}"),
+    tool("KEYED-ARG-1", true, Lease::Argument, 5, r#"{"finish_by_s": 3}"#),
+    tool("KEYED-ARG-2", true, Lease::Argument, 5, r#"{"retry_base_ms": 20}"#),
 ];
 
 /// The roles that call, besides the superuser.
@@ -68,7 +74,8 @@ pub fn find(code: &str) -> Option<&'static Tool> {
 pub fn furnish(session: &mut Client, port: u16) -> Result<(), postgres::Error> {
     session.batch_execute(&format!(
         "CREATE EXTENSION dot_wrapper;
-         INSERT INTO dot_wrapper.endpoint (name, base_url, breaker_failures) VALUES ('agent', 'http://127.0.0.1:{port}', 0);
+         INSERT INTO dot_wrapper.endpoint (name, base_url, breaker_failures, status_path) VALUES
+             ('agent', 'http://127.0.0.1:{port}', 0, '/v1/runs/{{run_id}}'), ('mute', 'http://127.0.0.1:{port}', 0, NULL);
          INSERT INTO dot_wrapper.egress_rule (scheme, host, port, cidrs) VALUES ('http', '127.0.0.1', {port}, '{{127.0.0.1/32}}');
          INSERT INTO dot_wrapper.policy (scope, name, endpoint, modes, lease_ttl_s, connect_timeout_ms, idle_timeout_ms,
                                          total_timeout_ms, retry_base_ms, retry_max_ms)
@@ -77,7 +84,7 @@ pub fn furnish(session: &mut Client, port: u16) -> Result<(), postgres::Error> {
     for role in CALLERS {
         session.batch_execute(&format!(
             "CREATE ROLE {role} LOGIN;
-             GRANT EXECUTE ON FUNCTION fn_dot_run(text, text, uuid, jsonb, text) TO {role}"
+             GRANT EXECUTE ON FUNCTION fn_dot_run(text, text, uuid, jsonb, text), fn_dot_cancel(uuid, text) TO {role}"
         ))?;
     }
     for tool in &TOOLS {
@@ -86,16 +93,17 @@ pub fn furnish(session: &mut Client, port: u16) -> Result<(), postgres::Error> {
             Lease::Tool => "tool:{code}",
             Lease::Argument => "chaos:{code}:{args.k}",
         };
+        let endpoint = if tool.can_be_asked { "agent" } else { "mute" };
         session.execute(
             "INSERT INTO dot_tools (code, name, status, execution_engine) VALUES ($1, $1, 'active', 'agent_api')",
             &[&tool.code],
         )?;
         session.execute(
-            "INSERT INTO dot_wrapper.policy (scope, name, idempotent, lease, max_attempts, retry_base_ms, key_window_s,
-                                             doubt_lease_s, finish_by_s)
-             SELECT 'tool', $1, $2, $3, max_attempts, retry_base_ms, key_window_s, doubt_lease_s, finish_by_s
+            "INSERT INTO dot_wrapper.policy (scope, name, idempotent, lease, max_attempts, endpoint, retry_base_ms,
+                                             key_window_s, doubt_lease_s, finish_by_s)
+             SELECT 'tool', $1, $2, $3, $5, $6, retry_base_ms, key_window_s, doubt_lease_s, finish_by_s
              FROM jsonb_populate_record(NULL::dot_wrapper.policy, $4::text::jsonb)",
-            &[&tool.code, &tool.idempotent, &lease, &tool.policy],
+            &[&tool.code, &tool.idempotent, &lease, &tool.policy, &(tool.max_attempts as i32), &endpoint],
         )?;
     }
     toggle(session, true)?;

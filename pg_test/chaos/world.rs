@@ -2,7 +2,7 @@
 //! the server.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -65,6 +65,10 @@ pub struct World {
     crashes: Mutex<Vec<Crash>>,
     wrong: Mutex<Vec<String>>,
     stop: AtomicBool,
+    /// Runs that were set aside because a worker died over them.
+    pub set_aside: AtomicUsize,
+    /// Runs in doubt that the operator has resolved.
+    pub resolved: AtomicUsize,
     errors: Mutex<BTreeMap<String, usize>>,
 }
 
@@ -79,6 +83,8 @@ impl World {
             crashes: Mutex::default(),
             wrong: Mutex::default(),
             stop: AtomicBool::new(false),
+            set_aside: AtomicUsize::new(0),
+            resolved: AtomicUsize::new(0),
             errors: Mutex::default(),
         }
     }

@@ -60,6 +60,7 @@ pub fn effect(answer: &Answer, retry_after: Option<Duration>) -> Effect {
     }
     let failure = || Effect::Failure(format!("{}: {}", answer.reason, answer.message));
     match (answer.http_status, retry_after) {
+        (Some(429 | 503), Some(Duration::ZERO)) => Effect::Neither,
         (Some(429 | 503), Some(pause)) => Effect::Pause(pause.min(LONGEST)),
         (Some(500..), _) => failure(),
         _ if FAILURES.contains(&answer.reason.as_str()) => failure(),

@@ -20,6 +20,8 @@ pub mod look;
 pub mod port;
 pub mod queue;
 pub mod role;
+pub mod seal;
 pub mod transition;
 pub mod usage;
+pub mod verify;
 pub mod worker_life;

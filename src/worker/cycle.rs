@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::retry::Retry;
+use super::sealing::Sealing;
 use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
@@ -39,6 +40,7 @@ pub fn run(context: &Context) -> Ended {
         context,
         calls: Calls::start(context.identity),
         memory: Memory::default(),
+        sealing: Sealing::start(),
         recovering: true,
         begun: false,
         careful_until: None,
@@ -70,6 +72,7 @@ struct Worker<'a> {
     calls: Calls,
     /// What is out, and how far the queue has been emptied.
     memory: Memory,
+    sealing: Sealing,
     /// What a dead worker left is not yet taken care of; nothing new is claimed before.
     recovering: bool,
     /// This worker's beginning is on record.
@@ -135,6 +138,7 @@ impl Worker<'_> {
             let outcome = self.inquire();
             self.inquiring.note(outcome)?;
         }
+        self.sealing.step(self.context)?;
         Ok(self.next_turn())
     }
 
@@ -144,6 +148,7 @@ impl Worker<'_> {
         if self.calls.in_flight() == 0 {
             let outcome = self.pay();
             self.paying.note(outcome)?;
+            self.sealing.finish(self.context)?;
             let (worker, what) = (self.context.identity, c"leaving");
             turn::transaction(self.context, what, |_| worker_life::end(worker))?;
             return Err(Trouble::Left);
@@ -164,6 +169,7 @@ impl Worker<'_> {
         if self.calls.collect(self.context, &mut self.memory.flow)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
+            self.sealing.notice();
         }
         Ok(())
     }
@@ -191,6 +197,7 @@ impl Worker<'_> {
             self.calls.resume(delivery, status_url);
         }
         self.recovering = found.more;
+        self.sealing.notice();
         Ok(())
     }
 
@@ -223,6 +230,9 @@ impl Worker<'_> {
         self.calls.withdraw(&claimed.withdrawn);
         let due = claimed.due.map(|due| Instant::now() + due);
         self.look_at = due.into_iter().chain(self.memory.next_due()).min();
+        if claimed.seen > 0 {
+            self.sealing.notice();
+        }
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
             self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
             self.open_at = Some(asked);
@@ -352,6 +362,9 @@ impl Worker<'_> {
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
         }
+        if let Some(due) = self.sealing.wait(now) {
+            wait = wait.min(due);
+        }
         wait
     }
 
@@ -362,6 +375,10 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
+        }
+        // Or what nobody has told of, as after COMMIT PREPARED.
+        if woken.latch || woken.readable || timeout >= guc::poll_interval() {
+            self.sealing.notice();
         }
     }
 }

@@ -189,6 +189,7 @@ fn reset(slot: &Slot, database: u32) {
     slot.reason.store(Reason::None as u8, Relaxed);
     slot.failures.store(0, Relaxed);
     slot.wake.store(false, Relaxed);
+    slot.unsealed.store(false, Relaxed);
     slot.leave.store(false, Relaxed);
     slot.probe.store(false, Relaxed);
     slot.database.store(database, Release);
@@ -270,6 +271,16 @@ pub fn wake_worker(database: Oid) -> bool {
     slot.wake.store(true, Release);
     slot.latch.set();
     slot.pid.load(Acquire) != 0
+}
+
+/// Tells this database's worker that there is something to seal and nothing else. However many commits do, it is woken
+/// once for each time it has sealed. Never fails.
+pub fn note_unsealed(database: Oid) {
+    if let Some(slot) = find(database)
+        && !slot.unsealed.swap(true, AcqRel)
+    {
+        slot.latch.set();
+    }
 }
 
 /// Asks this database's worker to finish what it has in hand and exit. Returns its pid, 0 for none.

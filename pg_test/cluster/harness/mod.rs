@@ -8,10 +8,12 @@
 //!     bench  one database in it, ready to run tools         wait       conditions with a deadline
 //!     figure  what a promise's test measured                fail       fail points
 //!     owned  a database whose owner brought the substrate   between    what changes between the two gates
+//!     clock  a server whose clock the test sets
 
 pub mod agent;
 pub mod bench;
 mod between;
+mod clock;
 pub mod cluster;
 mod fail;
 mod figure;
@@ -24,6 +26,7 @@ pub mod wait;
 mod wire;
 
 pub use bench::Bench;
+pub use clock::Clock;
 pub use cluster::Cluster;
 #[allow(unused_imports)]
 pub use figure::{figure, rounds};

@@ -11,6 +11,7 @@ mod network;
 mod polling;
 mod secrets;
 mod server;
+mod targets;
 mod tls;
 
 use std::cell::RefCell;

@@ -1,72 +1,63 @@
 //! L3: the server's clock steps by an hour, forwards and back, while runs contend. Leases may end early or late; a stale
 //! writer never succeeds, and nothing that is due waits for the clock to catch up.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::history;
 use crate::harness::run::Ask;
-use crate::harness::{Bench, Cluster, figure, os, rounds, until};
-
-/// A server whose clock this test sets.
-struct Clock {
-    bench: Bench,
-    file: PathBuf,
-}
-
-/// Debian's, and where other systems have it.
-const LIBRARIES: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-];
-
-impl Clock {
-    fn new() -> Clock {
-        let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
-        let library = library.expect("libfaketime, which .ci/setup installs: apt-get install libfaketime");
-        let file = PathBuf::from(os::run(os::as_server("mktemp").arg("/tmp/dot_clock.XXXXXX")).trim_end());
-        std::fs::write(&file, "+0").unwrap();
-        let shown = file.display().to_string();
-        let env = [
-            ("LD_PRELOAD", library),
-            ("FAKETIME_TIMESTAMP_FILE", shown.as_str()),
-            ("FAKETIME_NO_CACHE", "1"),
-            // A step is of the wall's clock; what measures spans is not moved by it.
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-            ("DONT_FAKE_MONOTONIC", "1"),
-        ];
-        let bench = Bench::on(Arc::new(Cluster::start(&["dot_wrapper.poll_interval = 1s"], &env)));
-        Clock { bench, file }
-    }
-
-    /// Steps to so many seconds from the true time.
-    fn step(&self, seconds: i64) {
-        std::fs::write(&self.file, format!("{seconds:+}")).unwrap();
-        let sql = "SELECT abs(extract(epoch FROM clock_timestamp())::float8 - $1) < 60";
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let expected = now.as_secs_f64() + seconds as f64;
-        until("the server's clock has stepped", || self.bench.one::<bool>(sql, &[&expected]).then_some(()));
-    }
-}
-
-impl Drop for Clock {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.file);
-    }
-}
+use crate::harness::{Clock, figure, rounds, until};
 
 const HOUR: i64 = 3600;
 
+/// An agent that answers at once, or keeps what reaches it until it is told to let go.
+#[derive(Default)]
+struct Gate {
+    shut: AtomicBool,
+    /// Requests that are there now.
+    out: AtomicUsize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        self.out.fetch_add(1, Ordering::SeqCst);
+        until("the gate is open", || (!self.shut.load(Ordering::SeqCst)).then_some(()));
+        self.out.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Returns once so many requests are kept.
+    fn keep(&self, count: usize) {
+        self.shut.store(true, Ordering::SeqCst);
+        until("requests are out", || (self.out.load(Ordering::SeqCst) >= count).then_some(()));
+    }
+
+    fn open(&self) {
+        self.shut.store(false, Ordering::SeqCst);
+        until("they are answered", || (self.out.load(Ordering::SeqCst) == 0).then_some(()));
+    }
+}
+
+/// Steps while a call is out. A step forwards ends its lease, so that another run takes it and is sent as well.
+fn step(clock: &Clock, gate: &Gate, hours: i64) {
+    gate.keep(1);
+    clock.step(hours * HOUR);
+    if hours > 0 {
+        gate.keep(2);
+    }
+    gate.open();
+}
+
 #[test]
 fn l3_steps_of_the_clock_let_no_stale_writer_succeed() {
-    let clock = Clock::new();
+    let clock = Clock::start(&["dot_wrapper.poll_interval = 1s"]);
     let bench = &clock.bench;
-    // Long enough that a lease which the step has ended is taken by another run while the call is out.
-    let served = history::record(bench, Duration::from_millis(40));
-    let (clients, span) = (rounds(4, 16), Duration::from_millis(rounds(1000, 15_000) as u64));
+    let gate = Arc::new(Gate::default());
+    let served = history::record(bench, {
+        let gate = Arc::clone(&gate);
+        move || gate.pass()
+    });
+    let (clients, span) = (rounds(4, 16), Duration::from_millis(rounds(500, 15_000) as u64));
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let call = || {
@@ -78,10 +69,11 @@ fn l3_steps_of_the_clock_let_no_stale_writer_succeed() {
             }
         };
         let lives: Vec<_> = (0..clients).map(|_| scope.spawn(call)).collect();
-        for offset in [0, HOUR, 0, HOUR] {
-            clock.step(offset);
+        for hours in [1, 0, 1] {
             std::thread::sleep(span);
+            step(&clock, &gate, hours);
         }
+        std::thread::sleep(span);
         over.store(true, Ordering::Relaxed);
         lives.into_iter().for_each(|life| life.join().unwrap());
     });
@@ -93,6 +85,7 @@ fn l3_steps_of_the_clock_let_no_stale_writer_succeed() {
     let stale: Vec<_> = history::stale(&served).into_iter().map(|(old, new)| (bench.run(old.run_id), new)).collect();
     let wrong: Vec<_> = stale.iter().filter(|(old, _)| old.status() == "succeeded").collect();
     assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(stale.len() >= 2, "each step forwards has ended a lease: {stale:?}");
     let succeeded = served.iter().filter(|one| bench.run(one.run_id).status() == "succeeded").count();
     assert!(succeeded > clients, "they did contend: {succeeded} of {}", served.len());
     figure(
@@ -106,15 +99,14 @@ fn l3_steps_of_the_clock_let_no_stale_writer_succeed() {
     );
 }
 
-/// Two queues of the clock: runs that are due, and leases that are to be given back.
+/// Queued an hour ahead, and looked at an hour behind.
 #[test]
 fn l3_nothing_that_is_due_waits_for_a_clock_that_was_set_back() {
-    let clock = Clock::new();
+    let clock = Clock::start(&["dot_wrapper.poll_interval = 1s"]);
     let bench = &clock.bench;
     clock.step(HOUR);
     let before = bench.between(&Ask::new("DOT-1", "apply"), "");
     bench.until(&before, "succeeded");
-    // Queued an hour ahead, and looked at an hour behind.
     bench.worker();
     bench.cluster.set(&[("dot_wrapper.worker_enabled", "off")]);
     until("the worker has gone", || bench.worker_now().is_none().then_some(()));

@@ -46,13 +46,13 @@ pub struct Served {
     pub to: Instant,
 }
 
-/// Lets the agent take `span` for each request, and notes them.
-pub fn record(bench: &Bench, span: Duration) -> Arc<Mutex<Vec<Served>>> {
+/// Lets the agent do something that takes its time for each request, and notes them.
+pub fn record(bench: &Bench, during: impl Fn() + Send + Sync + 'static) -> Arc<Mutex<Vec<Served>>> {
     let served = Arc::new(Mutex::new(Vec::new()));
     let book = Arc::clone(&served);
     bench.agent.plan(move |request| {
         let from = Instant::now();
-        std::thread::sleep(span);
+        during();
         let token = request.body["fencing_token"].as_i64().unwrap_or_default();
         let run_id = request.run_id().unwrap_or_default();
         book.lock().unwrap().push(Served { run_id, token, from, to: Instant::now() });

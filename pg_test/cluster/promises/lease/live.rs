@@ -94,26 +94,32 @@ fn contend(bench: &Bench, number: usize, until: Instant) -> Vec<Held> {
         let (key, ttl) = (format!("key {}", (round >> 16) % 2), 2.0 + ((round >> 8) % 40) as f64);
         let row = session.query_one(&acquire, &[&key, &holder, &ttl]).unwrap();
         let Some(end) = row.get::<_, Option<i64>>(0) else { continue };
+        end_before(&mut history, &key, row.get(1));
         history.push(Held { key: key.clone(), holder: holder.clone(), from: row.get(1), to: end });
         std::thread::sleep(Duration::from_millis(((round >> 12) % 8) as u64));
         match (round >> 20) % 4 {
             0 => continue,
             1 => {
-                // What it had before it renewed stays true until its own end.
                 let row = session.query_one(&acquire, &[&key, &holder, &ttl]).unwrap();
                 if let Some(end) = row.get::<_, Option<i64>>(0) {
+                    end_before(&mut history, &key, row.get(1));
                     history.push(Held { key: key.clone(), holder: holder.clone(), from: row.get(1), to: end });
                 }
             }
             _ => {}
         }
         let row = session.query_one(&release, &[&key, &holder]).unwrap();
-        let released: i64 = row.get(0);
-        for held in history.iter_mut().rev().take(2).filter(|held| held.key == key) {
-            held.to = held.to.min(released);
-        }
+        end_before(&mut history, &key, row.get(0));
     }
     history
+}
+
+/// What this client has believed about its lease on a key ends at the latest with its next word about it: a renewal can
+/// also make it shorter.
+fn end_before(history: &mut [Held], key: &str, now: i64) {
+    if let Some(held) = history.iter_mut().rev().find(|held| held.key == key) {
+        held.to = held.to.min(now);
+    }
 }
 
 #[test]
@@ -141,7 +147,7 @@ fn l1_under_contention_no_two_live_leases_overlap() {
 #[test]
 fn l1_runs_under_one_key_reach_the_agent_one_at_a_time_with_growing_tokens() {
     let bench = Bench::shared();
-    let served = history::record(&bench, Duration::from_millis(2));
+    let served = history::record(&bench, || std::thread::sleep(Duration::from_millis(2)));
     let (clients, seconds) = (rounds(4, 16), rounds(3, 60));
     let until = Instant::now() + Duration::from_secs(seconds as u64);
     let admitted: usize = std::thread::scope(|scope| {
