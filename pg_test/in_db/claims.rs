@@ -7,11 +7,13 @@ mod tests {
 
     use crate::in_db::fixture::{admit, holds, open_gates, run, text};
     use crate::run::claim::{self, Claimed};
+    use crate::run::pick::Memory;
     use crate::store::extension;
 
     fn claim() -> Claimed {
         let extension = extension::current().unwrap();
-        extension::as_owner(&extension, || claim::claim(&extension, Uuid::from_u128(7), claim::Pick::UpTo(10)).unwrap())
+        let (mut memory, pick) = (Memory::default(), claim::Pick::UpTo(10));
+        extension::as_owner(&extension, || claim::claim(&extension, &mut memory, Uuid::from_u128(7), pick).unwrap())
     }
 
     fn state_of(id: &str) -> String {

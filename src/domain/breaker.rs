@@ -12,6 +12,7 @@
 use std::time::{Duration, Instant};
 
 use super::answer::{Answer, Verdict};
+use super::decide::one_line;
 
 /// The longest pause, whoever asks for it.
 pub const LONGEST: Duration = Duration::from_secs(3600);
@@ -59,6 +60,7 @@ pub fn effect(answer: &Answer, retry_after: Option<Duration>) -> Effect {
     }
     let failure = || Effect::Failure(format!("{}: {}", answer.reason, answer.message));
     match (answer.http_status, retry_after) {
+        (Some(429 | 503), Some(Duration::ZERO)) => Effect::Neither,
         (Some(429 | 503), Some(pause)) => Effect::Pause(pause.min(LONGEST)),
         (Some(500..), _) => failure(),
         _ if FAILURES.contains(&answer.reason.as_str()) => failure(),
@@ -213,7 +215,7 @@ impl Breaker {
             Effect::Success => self.close(),
             Effect::Failure(why) => {
                 self.failures = self.failures.saturating_add(1);
-                self.reason = why.chars().take(MAX_REASON).collect();
+                self.reason = one_line(why).chars().take(MAX_REASON).collect();
                 if open || (settings.failures > 0 && self.failures >= settings.failures) {
                     self.open(settings, now);
                 }

@@ -39,8 +39,8 @@ pub struct Spot {
     pub at: Option<String>,
     /// Its number among those of that moment.
     pub seq: i64,
-    /// Its time has come.
-    pub is_due: bool,
+    /// Nothing of its lane may go now.
+    pub is_full: bool,
     /// It waited past a time that was set for it: to be ended, whether or not it could be sent.
     pub is_late: bool,
     /// Its lane has perhaps more than was returned.

@@ -261,6 +261,11 @@ impl Flow {
         }
     }
 
+    /// Deliveries of a key that are out.
+    pub fn of_key(&self, key: &str) -> usize {
+        self.keys.get(key).copied().unwrap_or(0)
+    }
+
     /// Deliveries that are out.
     pub fn in_flight(&self) -> usize {
         self.out.len()

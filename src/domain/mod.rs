@@ -19,6 +19,7 @@ pub mod lanes;
 pub mod lease;
 pub mod limits;
 pub mod mode;
+pub mod parking;
 pub mod permit;
 pub mod policy;
 pub mod render;

@@ -31,6 +31,10 @@ impl fmt::Display for NoAddress {
 
 impl Error for NoAddress {}
 
+/// What a test says about names.
+#[cfg(test)]
+pub(super) type Script = dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync;
+
 /// Who is asked for a name's addresses.
 #[derive(Clone, Default)]
 pub(super) enum Names {
@@ -39,7 +43,7 @@ pub(super) enum Names {
     System,
     /// A test.
     #[cfg(test)]
-    Told(Arc<dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync>),
+    Told(Arc<Script>),
 }
 
 impl Names {

@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod gates;
 pub mod inquire;
 pub mod leases;
+pub mod pick;
 pub mod recover;
 pub mod request;
 pub mod resume;

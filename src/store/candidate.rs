@@ -1,5 +1,6 @@
 //! Queued runs as the worker takes them up: the queue row, locked, with what the ledger says of it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pgrx::pg_sys;
@@ -81,26 +82,19 @@ macro_rules! candidate {
     };
 }
 
-/// Locks the next runs that are due, oldest first, skipping those that others hold.
+/// Locks these queued runs, in this order, leaving out those that somebody else holds or that are not queued any more.
 ///
 /// # Errors
 /// XX000 only.
-pub fn next(limit: usize) -> Result<Vec<Candidate>, DotError> {
-    let sql = concat!(
-        candidate!(),
-        "WHERE q.state = 'queued' AND q.available_at <= now()
-         ORDER BY q.available_at, q.seq LIMIT $1 FOR UPDATE OF q SKIP LOCKED"
-    );
-    spi::rows(sql, &[i64::try_from(limit).unwrap_or(i64::MAX).into()], read)
-}
-
-/// Locks one queued run, unless somebody else holds it.
-///
-/// # Errors
-/// XX000 only.
-pub fn this(run_id: Uuid) -> Result<Vec<Candidate>, DotError> {
-    let sql = concat!(candidate!(), "WHERE q.run_id = $1 AND q.state = 'queued' FOR UPDATE OF q SKIP LOCKED");
-    spi::rows(sql, &[spi::uuid(run_id).into()], read)
+pub fn take(run_ids: &[Uuid]) -> Result<Vec<Candidate>, DotError> {
+    if run_ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = concat!(candidate!(), "WHERE q.run_id = ANY ($1) AND q.state = 'queued' FOR UPDATE OF q SKIP LOCKED");
+    let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
+    let mut found: HashMap<Uuid, Candidate> =
+        spi::rows(sql, &[ids.into()], read)?.into_iter().map(|candidate| (candidate.run_id, candidate)).collect();
+    Ok(run_ids.iter().filter_map(|run_id| found.remove(run_id)).collect())
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Candidate> {

@@ -16,6 +16,7 @@ pub mod event;
 pub mod extension;
 pub mod grant;
 pub mod ledger;
+pub mod look;
 pub mod port;
 pub mod queue;
 pub mod role;

@@ -228,18 +228,15 @@ pub fn permit(run_id: Uuid, permit: &[u8], requested_by: pg_sys::Oid) -> Result<
     spi::run(sql, &[spi::uuid(run_id).into(), permit.into(), requested_by.into()]).map(drop)
 }
 
-/// How soon the next queued run, or the next question about one in doubt, is due, in milliseconds; `None` for never.
+/// How soon the next question about a run in doubt is due, in milliseconds; `None` for never.
 ///
 /// # Errors
 /// XX000 only.
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
     let sql = "SELECT CASE WHEN x.at = '-infinity' THEN 0
                       ELSE (extract(epoch FROM x.at - clock_timestamp()) * 1000)::float8 END
-               FROM (SELECT least(
-                   (SELECT q.available_at FROM dot_wrapper.dot_queue q WHERE q.state = 'queued'
-                    ORDER BY q.available_at LIMIT 1),
-                   (SELECT q.available_at FROM dot_wrapper.dot_queue q WHERE q.state = 'in_doubt'
-                    ORDER BY q.available_at LIMIT 1)) AS at) x
+               FROM (SELECT q.available_at AS at FROM dot_wrapper.dot_queue q WHERE q.state = 'in_doubt'
+                     ORDER BY q.available_at LIMIT 1) x
                WHERE x.at < 'infinity'";
     spi::row(sql, &[], |row| spi::need(row, 1))
 }
@@ -251,7 +248,8 @@ pub fn due_in_ms() -> Result<Option<f64>, DotError> {
 pub fn waits() -> Result<Option<Duration>, DotError> {
     let sql = "SELECT least(extract(epoch FROM q.available_at - clock_timestamp()) * 1000, 86400000)::bigint
                FROM dot_wrapper.dot_queue q
-               WHERE q.state = 'queued' AND q.available_at > now() AND q.available_at < 'infinity'
+               WHERE q.state = 'queued' AND q.available_at > '-infinity' AND q.available_at > now()
+                 AND q.available_at < 'infinity'
                ORDER BY q.available_at LIMIT 1";
     Ok(spi::row(sql, &[], |row| row.get::<i64>(1))?.map(millis))
 }

@@ -25,6 +25,8 @@ pub mod run;
 pub mod wait;
 mod wire;
 
+#[allow(unused_imports)]
+pub use agent::Agent;
 pub use bench::Bench;
 pub use clock::Clock;
 pub use cluster::Cluster;

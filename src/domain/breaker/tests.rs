@@ -62,6 +62,7 @@ fn what_an_answer_says_about_its_endpoint() {
         )
     };
     assert_eq!((asked(503, 7), asked(429, 7)), (Effect::Pause(sec(7)), Effect::Pause(sec(7))));
+    assert_eq!(asked(503, 0), Effect::Neither);
     assert_eq!(asked(503, 86_400), Effect::Pause(LONGEST));
     assert_eq!(asked(500, 7), Effect::Failure("http_500: m".into()));
     assert_eq!(asked(404, 7), Effect::Success);
