@@ -31,6 +31,10 @@ impl fmt::Display for NoAddress {
 
 impl Error for NoAddress {}
 
+/// What a test says about a name.
+#[cfg(test)]
+pub(super) type Tell = dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync;
+
 /// Who is asked for a name's addresses.
 #[derive(Clone, Default)]
 pub(super) enum Names {
@@ -39,7 +43,7 @@ pub(super) enum Names {
     System,
     /// A test.
     #[cfg(test)]
-    Told(Arc<dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync>),
+    Told(Arc<Tell>),
 }
 
 impl Names {
