@@ -80,6 +80,54 @@ AS 'MODULE_PATHNAME', 'fn_dot_resolve_wrapper';
 REVOKE ALL ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) IS
     'Says how a run in doubt that the caller may see ended: succeeded, failed, or retry, which sends it again. For operators: grant it to nobody else. Returns its row.';
+-- Before a command that could reach the ledger: loads the library, whose hook then asks (see dot_wrapper.allow_drop).
+CREATE FUNCTION dot_wrapper.before_drop() RETURNS event_trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dot_wrapper_before_drop';
+REVOKE ALL ON FUNCTION dot_wrapper.before_drop() FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.before_drop() IS 'Makes sure, in every session, that a ledger with runs in it is not dropped by mistake';
+CREATE EVENT TRIGGER dot_wrapper_before_drop ON ddl_command_start
+    WHEN TAG IN ('ALTER EXTENSION', 'DROP EXTENSION', 'DROP LANGUAGE', 'DROP OWNED', 'DROP SCHEMA')
+    EXECUTE FUNCTION dot_wrapper.before_drop();
+ALTER EVENT TRIGGER dot_wrapper_before_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER dot_wrapper_before_drop IS 'Lets dot_wrapper see commands that could drop its ledger, also where it is not preloaded';
+-- An event trigger must be a superuser's. As the first superuser's, it does not keep the extension from being reassigned.
+DO $owner$
+BEGIN
+    EXECUTE format('ALTER EVENT TRIGGER dot_wrapper_before_drop OWNER TO %I', pg_catalog.pg_get_userbyid(10));
+END
+$owner$;
+
+CREATE FUNCTION @extschema@.fn_dot_breaker(endpoint text, state text, note text)
+RETURNS @extschema@.dot_breaker
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_breaker_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) IS
+    'Orders an endpoint''s circuit breaker open (no run is sent to it until ordered otherwise), closed (what was is forgotten), or auto (an open is taken back, and one run tries). For operators. Returns its row.';
+
+CREATE FUNCTION @extschema@.fn_dot_verify(
+    process_run_id uuid DEFAULT NULL,
+    anchor_seal bigint DEFAULT NULL,
+    anchor_hash bytea DEFAULT NULL)
+RETURNS TABLE (kind text, run_id uuid, item bigint, verdict text, detail text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_verify_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_verify(uuid, bigint, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_verify(uuid, bigint, bytea) IS
+    'Whether the ledger is what it was: a summary (OK, WARN, BROKEN), then one row per finding. Of a process run, for who may see its runs; of the whole ledger, with an anchor kept elsewhere if there is one, for the extension''s owner and pg_read_all_data.';
+
+CREATE FUNCTION @extschema@.fn_dot_seal_head()
+RETURNS TABLE (seal_id bigint, hash bytea, sealed_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_seal_head_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_seal_head() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_seal_head() IS
+    'The newest seal, to be kept where the database''s superusers cannot change it: an anchor for fn_dot_verify. For the extension''s owner and pg_read_all_data.';
 
 -- Called once at the end of the install script: tells the launcher at commit that there is an extension here.
 CREATE FUNCTION dot_wrapper.announce() RETURNS void

@@ -31,9 +31,9 @@ impl fmt::Display for NoAddress {
 
 impl Error for NoAddress {}
 
-/// What a test says about a name.
+/// What a test says about names.
 #[cfg(test)]
-pub(super) type Tell = dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync;
+pub(super) type Script = dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync;
 
 /// Who is asked for a name's addresses.
 #[derive(Clone, Default)]
@@ -43,7 +43,7 @@ pub(super) enum Names {
     System,
     /// A test.
     #[cfg(test)]
-    Told(Arc<Tell>),
+    Told(Arc<Script>),
 }
 
 impl Names {

@@ -59,6 +59,11 @@ impl Seat {
         self.0.wake.swap(false, AcqRel)
     }
 
+    /// Whether a commit has left events to seal since the last call.
+    pub fn take_unsealed(&self) -> bool {
+        self.0.unsealed.swap(false, AcqRel)
+    }
+
     /// Whether the worker is to finish what it has in hand and exit.
     pub fn must_leave(&self) -> bool {
         self.0.leave.load(Acquire)
@@ -113,6 +118,17 @@ pub fn release_all() {
     }
     // What was copied, renamed or dropped shows in the list of databases.
     slots::ask_for_rescan();
+}
+
+/// Takes back the request to leave, for the worker that has not left yet, unless somebody needs the database empty.
+pub fn let_stay(database: Oid) {
+    shmem::locked(|_| {
+        // Who takes a hold asks the worker to leave after that: so either the hold is seen here, or the asking comes later.
+        if let Some(slot) = slots::find(database).filter(|slot| !is_held(slot)) {
+            slot.leave.store(false, Release);
+            slot.latch.set();
+        }
+    });
 }
 
 /// Whether a living session holds this database. Forgets the dead.

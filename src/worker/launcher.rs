@@ -145,6 +145,9 @@ impl Launcher {
             watch.present = true;
             if !self.enabled || watch.generation != self.generation {
                 slots::ask_to_leave(view.database);
+            } else if view.leaving && watch.listed && start::find_role(&self.role, view.database).is_ok() {
+                // It waits for the calls that are out; what it was asked to leave for is over.
+                hold::let_stay(view.database);
             }
             return if still_running(&view, watch, now) { now + pace::RESCAN } else { soon };
         }

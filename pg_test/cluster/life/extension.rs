@@ -82,7 +82,7 @@ fn an_extension_can_be_dropped_with_a_call_out_and_made_again() {
     bench.agent.reply(Reply::Hold);
     bench.apply("DOT-1");
     let request = bench.agent.wait_for(1).remove(0);
-    bench.exec("SET lock_timeout = '10s'; DROP EXTENSION dot_wrapper");
+    bench.exec("SET lock_timeout = '10s'; SET dot_wrapper.allow_drop = on; DROP EXTENSION dot_wrapper");
     bench.agent.release(&request, Reply::succeeded());
     until("the worker has gone", || bench.worker_now().is_none().then_some(()));
 
@@ -100,7 +100,9 @@ fn an_extension_that_is_replaced_in_one_transaction_starts_anew() {
     bench.agent.reply(Reply::Hold);
     bench.apply("DOT-1");
     let request = bench.agent.wait_for(1).remove(0);
-    bench.exec("BEGIN; DROP EXTENSION dot_wrapper; CREATE EXTENSION dot_wrapper; COMMIT");
+    bench.exec(
+        "SET dot_wrapper.allow_drop = on; BEGIN; DROP EXTENSION dot_wrapper; CREATE EXTENSION dot_wrapper; COMMIT",
+    );
     bench.agent.release(&request, Reply::succeeded());
     bench.agent.reply(Reply::succeeded());
     bench.furnish();
@@ -109,7 +111,7 @@ fn an_extension_that_is_replaced_in_one_transaction_starts_anew() {
     no_process_crashed(&bench);
 }
 
-/// The owner of a schema can drop what is in it, and no hook of ours is asked.
+/// The owner of a schema can drop what is in it, also when the ledger belongs to somebody else.
 #[test]
 fn a_schema_that_is_dropped_with_the_extension_in_it_takes_the_worker_along() {
     let bench = Bench::empty(Cluster::shared());
@@ -118,7 +120,7 @@ fn a_schema_that_is_dropped_with_the_extension_in_it_takes_the_worker_along() {
     let sql = "SELECT to_jsonb(r) FROM ops.fn_dot_run('DOT-1', 'apply') r";
     let run = crate::harness::Run(bench.one(sql, &[]));
     bench.until(&run, "succeeded");
-    bench.exec("DROP SCHEMA ops CASCADE");
+    bench.exec("SET dot_wrapper.allow_drop = on; DROP SCHEMA ops CASCADE");
     until("the worker has gone", || bench.worker_now().is_none().then_some(()));
     let error = Ask::new("DOT-1", "plan").on(&mut bench.connect()).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42883");
