@@ -87,3 +87,6 @@ pgrx() { cargo-pgrx pgrx "$@"; }
 
 # features VERSION [MORE]: the arguments that select one server version.
 features() { echo --no-default-features --features "pg$1${2:+,$2}"; }
+
+# The same for what tests build: with fail points. Always the same features, so that each version is compiled once.
+test_features() { features "$1" "fail_points${2:+,$2}"; }

@@ -26,6 +26,7 @@ CREATE TABLE dot_wrapper.dot_run (
     lease_key text,
     fencing_token bigint,
     start_by timestamptz,
+    finish_by timestamptz,
     result jsonb,
     observations jsonb,
     admitted boolean NOT NULL,
@@ -49,7 +50,7 @@ CREATE TABLE dot_wrapper.dot_run (
     CONSTRAINT run_token_with_lease CHECK
         (fencing_token IS NULL OR lease_key IS NOT NULL),
     CONSTRAINT run_lease_has_token CHECK (NOT admitted OR (lease_key IS NULL) = (fencing_token IS NULL)),
-    CONSTRAINT run_start_by_iff_admitted CHECK (NOT admitted OR start_by IS NOT NULL),
+    CONSTRAINT run_start_by_iff_admitted CHECK (NOT admitted OR (start_by IS NOT NULL AND finish_by IS NOT NULL)),
     CONSTRAINT run_result_only_after_answer CHECK
         ((result IS NULL AND observations IS NULL) OR run_status IN ('succeeded', 'failed', 'cancelled')),
     CONSTRAINT run_args_object CHECK (jsonb_typeof(args) = 'object'),
@@ -70,6 +71,7 @@ COMMENT ON COLUMN dot_wrapper.dot_run.request IS 'The request as rendered, secre
 COMMENT ON COLUMN dot_wrapper.dot_run.fingerprint IS 'SHA-256 over tool version, arguments and request; equal for a plan and its apply';
 COMMENT ON COLUMN dot_wrapper.dot_run.fencing_token IS 'Grows with every lease grant; sent along, so that the far side can refuse a late writer';
 COMMENT ON COLUMN dot_wrapper.dot_run.start_by IS 'Not claimed by then: expired';
+COMMENT ON COLUMN dot_wrapper.dot_run.finish_by IS 'No delivery begins or lasts later';
 COMMENT ON COLUMN dot_wrapper.dot_run.admitted IS 'True while the run holds its idempotency key';
 
 -- Invariant 5: one admitted run per key.
@@ -98,6 +100,7 @@ CREATE TABLE dot_wrapper.dot_run_event (
     to_status text,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     detail jsonb NOT NULL DEFAULT '{}',
+    mark bytea CONSTRAINT event_mark_long CHECK (length(mark) = 16),
     CONSTRAINT event_status_known CHECK (
         coalesce(from_status, 'queued') IN ('queued', 'running', 'in_doubt') AND
         coalesce(to_status, 'queued') IN
@@ -107,20 +110,42 @@ CREATE TABLE dot_wrapper.dot_run_event (
 COMMENT ON TABLE dot_wrapper.dot_run_event IS 'State changes and remarks, append-only';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, no_permit';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.to_status IS 'The new state; NULL for a remark that changes none';
+COMMENT ON COLUMN dot_wrapper.dot_run_event.mark IS 'HMAC over run, event, attempt, states and detail, under the key in dot_wrapper.instance: the row came through dot_wrapper. NULL: it did not.';
 CREATE INDEX dot_run_event_run ON dot_wrapper.dot_run_event (run_id);
 
 CREATE TABLE dot_wrapper.dot_queue (
     run_id uuid PRIMARY KEY,
     seq bigint GENERATED ALWAYS AS IDENTITY,
     state text NOT NULL CONSTRAINT queue_state_known CHECK (state IN ('queued', 'running', 'in_doubt')),
-    available_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    available_at timestamptz NOT NULL DEFAULT '-infinity',
+    lane bigint NOT NULL,
+    code text NOT NULL,
+    endpoint text NOT NULL,
     permit bytea NOT NULL,
     worker uuid,
+    past text NOT NULL DEFAULT 'none' CONSTRAINT queue_past_known CHECK (past IN ('none', 'untaken', 'unknown')),
+    cancel_requested boolean NOT NULL DEFAULT false,
+    crashes smallint NOT NULL DEFAULT 0,
+    lease_until timestamptz,
     CONSTRAINT queue_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.dot_queue IS 'Runs that are not finished. A row here is not a permit: one that did not come through fn_dot_run is never executed.';
+COMMENT ON COLUMN dot_wrapper.dot_queue.available_at IS 'Queued: not sent before; in doubt: the agent is not asked before. -infinity: at once, whatever becomes of the clock; infinity: not by itself';
+COMMENT ON COLUMN dot_wrapper.dot_queue.lane IS 'Requesting role and tool; lanes are served in turn';
+COMMENT ON COLUMN dot_wrapper.dot_queue.endpoint IS 'The endpoint at the time of the request';
+COMMENT ON COLUMN dot_wrapper.dot_queue.past IS 'What earlier deliveries did: none left, untaken (it changed nothing), unknown';
+COMMENT ON COLUMN dot_wrapper.dot_queue.crashes IS 'How often in a row the worker died while it was taking up this run and nothing else';
+COMMENT ON COLUMN dot_wrapper.dot_queue.lease_until IS 'In doubt: when the lease is given up; NULL: not before the run is resolved';
 COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
-CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at, seq) WHERE state = 'queued';
+-- From lane to lane, and within each in order.
+CREATE INDEX dot_queue_lane ON dot_wrapper.dot_queue (lane, available_at, seq) WHERE state = 'queued';
+-- What waits for a time.
+CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at) WHERE state = 'queued' AND available_at > '-infinity';
+-- How many of a tool wait.
+CREATE INDEX dot_queue_code ON dot_wrapper.dot_queue (code) WHERE state = 'queued';
+-- Both are empty but for a few rows: whom to ask about, and what to close.
+CREATE INDEX dot_queue_doubt ON dot_wrapper.dot_queue (available_at) WHERE state = 'in_doubt';
+CREATE INDEX dot_queue_cancel ON dot_wrapper.dot_queue (run_id) WHERE cancel_requested;
 
 CREATE SEQUENCE dot_wrapper.fencing_token_seq;
 COMMENT ON SEQUENCE dot_wrapper.fencing_token_seq IS 'Fencing tokens; one sequence for all leases, so that a token never repeats';
@@ -140,6 +165,14 @@ CREATE TABLE dot_wrapper.usage_debt (
     last_executed timestamptz NOT NULL
 );
 COMMENT ON TABLE dot_wrapper.usage_debt IS 'Executions that the catalogue''s counters do not show yet; settled by the worker in a transaction of its own';
+
+CREATE TABLE dot_wrapper.worker_life (
+    only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT worker_life_single CHECK (only_row),
+    worker uuid NOT NULL,
+    started_at timestamptz NOT NULL,
+    left_at timestamptz
+);
+COMMENT ON TABLE dot_wrapper.worker_life IS 'The last worker of this database, and whether it left of its own accord: its successor is careful if it did not. Never dumped.';
 
 CREATE TABLE dot_wrapper.instance (
     only_row boolean PRIMARY KEY DEFAULT true CONSTRAINT instance_single CHECK (only_row),
@@ -199,6 +232,7 @@ GRANT UPDATE (run_status, reason, message, attempts, started_at, finished_at, fe
 GRANT SELECT, INSERT ON dot_wrapper.dot_run_attempt, dot_wrapper.dot_run_event TO dot_wrapper_worker;
 GRANT SELECT, UPDATE, DELETE ON dot_wrapper.dot_queue TO dot_wrapper_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON dot_wrapper.lease_grant, dot_wrapper.usage_debt TO dot_wrapper_worker;
+GRANT SELECT, INSERT, UPDATE ON dot_wrapper.worker_life TO dot_wrapper_worker;
 GRANT USAGE ON SEQUENCE dot_wrapper.fencing_token_seq TO dot_wrapper_worker;
 
 -- Dumped: the history and what is not finished. Not dumped: instance, so that a restored queue has no valid permit.

@@ -63,6 +63,23 @@ REVOKE ALL ON FUNCTION @extschema@.fn_dot_resume(uuid[]) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_resume(uuid[]) IS
     'Lets a restored or copied database execute, and gives the named queued runs (NULL: all) a permit. For the extension''s owner and superusers. Returns how many runs were given one.';
 
+CREATE FUNCTION @extschema@.fn_dot_cancel(run_id uuid, reason text)
+RETURNS dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_cancel_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_cancel(uuid, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_cancel(uuid, text) IS
+    'Stops a run that the caller may see. Queued: it is cancelled at once. Running: its call is closed, and it is in doubt unless nothing had been sent. Over: it stays as it is. Returns its row.';
+
+CREATE FUNCTION @extschema@.fn_dot_resolve(run_id uuid, outcome text, note text)
+RETURNS dot_wrapper.dot_run
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_resolve_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) IS
+    'Says how a run in doubt that the caller may see ended: succeeded, failed, or retry, which sends it again. For operators: grant it to nobody else. Returns its row.';
 -- Before a command that could reach the ledger: loads the library, whose hook then asks (see dot_wrapper.allow_drop).
 CREATE FUNCTION dot_wrapper.before_drop() RETURNS event_trigger
 LANGUAGE c
@@ -81,6 +98,36 @@ BEGIN
     EXECUTE format('ALTER EVENT TRIGGER dot_wrapper_before_drop OWNER TO %I', pg_catalog.pg_get_userbyid(10));
 END
 $owner$;
+
+CREATE FUNCTION @extschema@.fn_dot_breaker(endpoint text, state text, note text)
+RETURNS @extschema@.dot_breaker
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_breaker_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) IS
+    'Orders an endpoint''s circuit breaker open (no run is sent to it until ordered otherwise), closed (what was is forgotten), or auto (an open is taken back, and one run tries). For operators. Returns its row.';
+
+CREATE FUNCTION @extschema@.fn_dot_verify(
+    process_run_id uuid DEFAULT NULL,
+    anchor_seal bigint DEFAULT NULL,
+    anchor_hash bytea DEFAULT NULL)
+RETURNS TABLE (kind text, run_id uuid, item bigint, verdict text, detail text)
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_verify_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_verify(uuid, bigint, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_verify(uuid, bigint, bytea) IS
+    'Whether the ledger is what it was: a summary (OK, WARN, BROKEN), then one row per finding. Of a process run, for who may see its runs; of the whole ledger, with an anchor kept elsewhere if there is one, for the extension''s owner and pg_read_all_data.';
+
+CREATE FUNCTION @extschema@.fn_dot_seal_head()
+RETURNS TABLE (seal_id bigint, hash bytea, sealed_at timestamptz)
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_seal_head_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_seal_head() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_seal_head() IS
+    'The newest seal, to be kept where the database''s superusers cannot change it: an anchor for fn_dot_verify. For the extension''s owner and pg_read_all_data.';
 
 -- Called once at the end of the install script: tells the launcher at commit that there is an extension here.
 CREATE FUNCTION dot_wrapper.announce() RETURNS void

@@ -36,8 +36,10 @@ pgrx::pg_module_magic!();
 pgrx::extension_sql_file!("../sql/00_schema.sql", name = "schema", bootstrap);
 pgrx::extension_sql_file!("../sql/10_substrate.sql", name = "substrate", requires = ["schema"]);
 pgrx::extension_sql_file!("../sql/20_ledger.sql", name = "ledger", requires = ["substrate"]);
-pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["ledger"]);
-pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["config"]);
+pgrx::extension_sql_file!("../sql/25_seal.sql", name = "seal", requires = ["ledger"]);
+pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["seal"]);
+pgrx::extension_sql_file!("../sql/32_breaker.sql", name = "breaker", requires = ["config"]);
+pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["breaker"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"], finalize);
 

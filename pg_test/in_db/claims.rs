@@ -7,11 +7,13 @@ mod tests {
 
     use crate::in_db::fixture::{admit, holds, open_gates, run, text};
     use crate::run::claim::{self, Claimed};
+    use crate::run::pick::Memory;
     use crate::store::extension;
 
     fn claim() -> Claimed {
         let extension = extension::current().unwrap();
-        extension::as_owner(&extension, || claim::claim(&extension, Uuid::from_u128(7), 10).unwrap())
+        let (mut memory, pick) = (Memory::default(), claim::Pick::UpTo(10));
+        extension::as_owner(&extension, || claim::claim(&extension, &mut memory, Uuid::from_u128(7), pick).unwrap())
     }
 
     fn state_of(id: &str) -> String {
@@ -43,8 +45,8 @@ mod tests {
         let delivery = &claimed.deliveries[0];
         assert_eq!((delivery.run_id.to_string(), delivery.attempt), (id.clone(), 1));
         assert_eq!(delivery.request.body["args"].to_string(), r#"{"n":1.10}"#);
-        assert_eq!(delivery.request.body["fencing_token"].as_i64(), delivery.fencing_token);
-        assert!(delivery.fencing_token.is_some() && delivery.request.body["deadline"].is_string());
+        assert_eq!(delivery.request.body["fencing_token"].as_i64(), delivery.terms.fencing_token);
+        assert!(delivery.terms.fencing_token.is_some() && delivery.request.body["deadline"].is_string());
         assert_eq!(state_of(&id), "running");
         assert!(holds("SELECT count(*) = 1 FROM dot_wrapper.dot_run_attempt WHERE attempt = 1"));
         assert!(holds("SELECT bool_and(verdict <> 'BLOCK') FROM dot_run_gate WHERE stage = 'send'"));
@@ -111,8 +113,8 @@ mod tests {
         open_gates();
         let id = admit("'B', 'apply'");
         run("UPDATE dot_wrapper.dot_run SET args = '{\"all\": true}' WHERE run_status = 'queued';
-             INSERT INTO dot_wrapper.dot_queue (run_id, state, permit, available_at)
-             VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', '\\x00', now())");
+             INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
+             VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', 1, 'B', 'agent', '\\x00')");
         let claimed = claim();
         assert_eq!((claimed.deliveries.len(), claimed.seen), (0, 2));
         assert_eq!(state_of(&id), "queued", "nobody may end it either");
@@ -152,7 +154,7 @@ mod tests {
         let before = text(&format!("SELECT fencing_token::text FROM dot_wrapper.dot_run WHERE run_id = '{id}'"));
         run("UPDATE dot_iu_runtime_lease SET expires_at = now() - interval '1 s';
              UPDATE dot_wrapper.lease_grant SET expires_at = now() - interval '1 s'");
-        let token = claim().deliveries[0].fencing_token.unwrap();
+        let token = claim().deliveries[0].terms.fencing_token.unwrap();
         assert!(token > before.parse::<i64>().unwrap());
         let now = text(&format!("SELECT fencing_token::text FROM dot_wrapper.dot_run WHERE run_id = '{id}'"));
         assert_eq!(now, token.to_string());

@@ -16,7 +16,7 @@ use crate::error::report;
 use crate::pg::json::JsonText;
 use crate::pg::rows::Row;
 use crate::run::request::{Requested, WorkerFacts};
-use crate::run::{bind, doctor, request, resume, wait};
+use crate::run::{bind, breaker, doctor, request, resume, verify, wait, withdraw};
 use crate::worker::{slots, wake};
 
 /// See the COMMENT in sql/50_api.sql.
@@ -102,6 +102,77 @@ fn fn_dot_resume(run_ids: Option<Vec<Option<pgrx::Uuid>>>) -> Result<i64, ErrorR
 
 /// See the COMMENT in sql/50_api.sql.
 #[pg_extern(sql = false)]
+fn fn_dot_cancel(run_id: Option<pgrx::Uuid>, reason: Option<String>) -> Result<Row, ErrorReport> {
+    let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
+    let row = withdraw::cancel(run_id, reason).map_err(report)?;
+    wake::request_wake();
+    Ok(row)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_resolve(
+    run_id: Option<pgrx::Uuid>,
+    outcome: Option<String>,
+    note: Option<String>,
+) -> Result<Row, ErrorReport> {
+    let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
+    let row = withdraw::resolve(run_id, outcome, note).map_err(report)?;
+    wake::request_wake();
+    Ok(row)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_breaker(endpoint: Option<String>, state: Option<String>, note: Option<String>) -> Result<Row, ErrorReport> {
+    let row = breaker::order(endpoint, state, note).map_err(report)?;
+    wake::request_wake();
+    Ok(row)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the shape that pgrx wants for RETURNS TABLE
+fn fn_dot_verify(
+    process_run_id: Option<pgrx::Uuid>,
+    anchor_seal: Option<i64>,
+    anchor_hash: Option<Vec<u8>>,
+) -> Result<
+    TableIterator<
+        'static,
+        (
+            name!(kind, String),
+            name!(run_id, Option<pgrx::Uuid>),
+            name!(item, Option<i64>),
+            name!(verdict, String),
+            name!(detail, String),
+        ),
+    >,
+    ErrorReport,
+> {
+    let anchor = verify::Anchor::parse(anchor_seal, anchor_hash).map_err(report)?;
+    let found = verify::verify(process_run_id.map(uuid), anchor).map_err(report)?;
+    Ok(TableIterator::new(found.into_iter().map(|f| {
+        let run_id = f.run_id.map(|id| pgrx::Uuid::from_bytes(*id.as_bytes()));
+        (f.kind.to_owned(), run_id, f.item, f.verdict, f.detail)
+    })))
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+#[allow(clippy::type_complexity)] // the shape that pgrx wants for RETURNS TABLE
+fn fn_dot_seal_head() -> Result<
+    TableIterator<
+        'static,
+        (name!(seal_id, i64), name!(hash, Vec<u8>), name!(sealed_at, pgrx::datum::TimestampWithTimeZone)),
+    >,
+    ErrorReport,
+> {
+    Ok(TableIterator::new(verify::head().map_err(report)?))
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
 fn announce() {
     wake::request_wake();
 }
@@ -125,6 +196,8 @@ fn parse(name: &str, text: Option<JsonText>) -> Result<Option<serde_json::Value>
 fn woken(requested: Requested) -> Row {
     if requested.admitted {
         wake::request_wake();
+    } else {
+        wake::request_seal();
     }
     requested.row
 }

@@ -1,12 +1,9 @@
-//! What came back from an engine, and what it means for the run. How it was fetched is the engine's business.
+//! What came back from an engine. What it means for the run is decided in `retry`. How it was fetched is the engine's business.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use super::mode::Mode;
-use super::state::Cause;
 
 /// How far an attempt got. Decides whether silence means "nothing happened" or "nobody knows".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +23,7 @@ pub enum Verdict {
     Succeeded,
     /// `{"status":"failed"}`.
     Failed,
-    /// `{"status":"refused"}`, or HTTP 409 or 422.
+    /// `{"status":"refused"}`, whatever the HTTP status.
     Refused,
     /// No answer, or one that is not of the contract.
     None,
@@ -85,52 +82,5 @@ impl Answer {
             "bytes": self.bytes,
             "elapsed_ms": u64::try_from(self.elapsed.as_millis()).unwrap_or(u64::MAX),
         })
-    }
-}
-
-/// What the end of an attempt does to its run. Pure, total, and the only place that says so.
-///
-/// An apply that was sent and not answered is in doubt (invariant 6), and so is one whose answer has a success status
-/// and a body that is not of the contract: the agent did something, and nobody can read what. A verify may not change
-/// anything, so the same is a plain failure.
-pub fn cause(mode: Mode, answer: &Answer) -> Cause {
-    let unreadable = answer.verdict == Verdict::None && answer.http_status.is_some_and(|s| (200..300).contains(&s));
-    match (answer.reach, answer.verdict) {
-        (Reach::Answered, Verdict::Succeeded) => Cause::Succeeded,
-        (Reach::Answered, _) if !unreadable => Cause::Failed,
-        (Reach::NotSent, _) => Cause::Failed,
-        (Reach::Sent | Reach::Answered, _) if mode.mutates() => Cause::OutcomeUnknown,
-        (Reach::Sent | Reach::Answered, _) => Cause::Failed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn invariant_06_never_blind_silence_after_send_is_in_doubt_for_an_apply_only() {
-        let silent = Answer::failure(Reach::Sent, "timeout", "no answer in time");
-        assert_eq!(cause(Mode::Apply, &silent), Cause::OutcomeUnknown);
-        assert_eq!(cause(Mode::Verify, &silent), Cause::Failed);
-        let unsent = Answer::failure(Reach::NotSent, "connect_failed", "refused");
-        assert_eq!(cause(Mode::Apply, &unsent), Cause::Failed);
-    }
-
-    #[test]
-    fn only_an_answer_of_the_contract_is_a_success() {
-        let mut answer = Answer::failure(Reach::Answered, "http_500", "oops");
-        answer.http_status = Some(500);
-        assert_eq!(cause(Mode::Apply, &answer), Cause::Failed);
-        answer.http_status = Some(200);
-        assert_eq!(cause(Mode::Apply, &answer), Cause::OutcomeUnknown, "a success that nobody can read");
-        assert_eq!(cause(Mode::Verify, &answer), Cause::Failed);
-        answer.verdict = Verdict::Refused;
-        assert_eq!(cause(Mode::Apply, &answer), Cause::Failed);
-        answer.verdict = Verdict::Succeeded;
-        assert_eq!(cause(Mode::Apply, &answer), Cause::Succeeded);
-        // A success without an answer is no success.
-        answer.reach = Reach::Sent;
-        assert_eq!(cause(Mode::Apply, &answer), Cause::OutcomeUnknown);
     }
 }

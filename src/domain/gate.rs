@@ -10,9 +10,11 @@ use serde_json::Value;
 pub enum Gate {
     /// The run came through `fn_dot_run` in this very database (second gate only).
     Permit,
+    /// Nobody has asked to cancel the run (second gate only).
+    Cancel,
     /// The requesting role still exists and may still call `fn_dot_run` (second gate only).
     Requester,
-    /// The run has not waited past its start-by time (second gate only).
+    /// The run has not waited past its start-by or finish-by time, nor past its key's window (second gate only).
     Deadline,
     /// The tool is catalogued, once, and active.
     Tool,
@@ -22,6 +24,10 @@ pub enum Gate {
     Engine,
     /// An egress rule allows the target.
     Egress,
+    /// There is room in the queue (only when there is none).
+    Queue,
+    /// The endpoint's circuit breaker lets runs through (a warning, never a refusal).
+    Breaker,
     /// The master toggle is on.
     Toggle,
     /// The database's own safety guard does not block.
@@ -37,12 +43,15 @@ impl Gate {
     pub fn as_str(self) -> &'static str {
         match self {
             Gate::Permit => "permit",
+            Gate::Cancel => "cancel",
             Gate::Requester => "requester",
             Gate::Deadline => "deadline",
             Gate::Tool => "tool",
             Gate::Mode => "mode",
             Gate::Engine => "engine",
             Gate::Egress => "egress",
+            Gate::Queue => "queue",
+            Gate::Breaker => "breaker",
             Gate::Toggle => "toggle",
             Gate::Guard => "guard",
             Gate::Lease => "lease",

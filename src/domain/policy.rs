@@ -103,6 +103,15 @@ impl Policy {
     /// Modes: the tool's layer, else what the catalogue row declares, else the engine's layer, else apply alone.
     /// `verify` is never assumed, because an engine that ignores the mode would execute.
     pub fn resolve(tool: &Tool, engine: Option<&Layer>, own: Option<&Layer>) -> Policy {
+        Policy::layered(tool.declared_modes.as_ref(), engine, own)
+    }
+
+    /// The policy for what nobody has said anything about: the defaults.
+    pub fn cautious() -> Policy {
+        Policy::layered(None, None, None)
+    }
+
+    fn layered(catalogued: Option<&Vec<Mode>>, engine: Option<&Layer>, own: Option<&Layer>) -> Policy {
         let empty = Layer::default();
         let (engine, own) = (engine.unwrap_or(&empty), own.unwrap_or(&empty));
         macro_rules! pick {
@@ -115,7 +124,7 @@ impl Policy {
                 own.$field.or(engine.$field).map(|value| value.clamp($min, $max))
             };
         }
-        let declared = own.modes.clone().or_else(|| tool.declared_modes.clone()).or_else(|| engine.modes.clone());
+        let declared = own.modes.clone().or_else(|| catalogued.cloned()).or_else(|| engine.modes.clone());
         let mut modes = declared.unwrap_or_else(|| vec![Mode::Apply]);
         modes.push(Mode::Plan);
         modes.sort_unstable();

@@ -161,6 +161,12 @@ pub fn fingerprint(tool_version: &str, args: &Value, request: &Request) -> Strin
     }))
 }
 
+/// Where the agent tells what became of a run's key; `None` when the endpoint names no such place, or none that is a URL.
+pub fn status_url(endpoint: &Endpoint, run_id: Uuid) -> Option<Url> {
+    let path = endpoint.status_path.as_ref()?.replace("{run_id}", &run_id.to_string());
+    target(&Endpoint { path, ..endpoint.clone() }, "").ok()
+}
+
 fn target(endpoint: &Endpoint, code: &str) -> Result<Url, Unformed> {
     let bad = |why: &str| Unformed(format!("endpoint \"{}\": {why}", endpoint.name));
     let base = Url::parse(&endpoint.base_url).map_err(|e| bad(&format!("base_url is not a URL ({e})")))?;

@@ -6,7 +6,8 @@
 //!          queued -> running -> succeeded | failed | cancelled
 //!                    running -> queued      (retry: later, same key, next attempt)
 //!                    running -> in_doubt    (sent, outcome unknown, not safe to repeat)
-//!          queued -> cancelled | expired | refused (second gate)
+//!          queued -> cancelled | expired | refused (second gate): never sent
+//!          queued -> failed | in_doubt  (a repetition that cannot be made any more: it was sent before)
 //!          in_doubt -> succeeded | failed | queued   (resolved by the engine's answer or by an operator)
 //! ```
 
@@ -21,13 +22,13 @@ pub enum RunStatus {
     Planned,
     /// Admitted, waiting for the worker. A crash leaves it as it is.
     Queued,
-    /// The intent is on disk and the call may be out. A crash makes it `InDoubt` (apply) or `Failed` (verify).
+    /// The intent is on disk and the call may be out. After a crash `retry` decides: sent again, or `InDoubt`.
     Running,
     /// The engine said that it is done.
     Succeeded,
-    /// The engine said no, or the attempt failed before anything was sent, or its answer made no sense.
+    /// The engine said no, or it is certain that nothing happened; a verify also when nobody knows.
     Failed,
-    /// Ended by request, before it was sent or with the engine's confirmation.
+    /// Ended by request before anything was sent.
     Cancelled,
     /// Not started by its deadline; never sent.
     Expired,
@@ -111,6 +112,8 @@ pub fn next(mode: Mode, from: Option<RunStatus>, cause: Cause) -> Option<RunStat
         (Some(S::Queued), Cause::Refused) => Some(S::Refused),
         (Some(S::Queued), Cause::Cancelled) => Some(S::Cancelled),
         (Some(S::Queued), Cause::Expired) => Some(S::Expired),
+        (Some(S::Queued), Cause::Failed) => Some(S::Failed),
+        (Some(S::Queued), Cause::OutcomeUnknown) => Some(S::InDoubt),
         (Some(S::Running), Cause::Succeeded) => Some(S::Succeeded),
         (Some(S::Running), Cause::Failed) => Some(S::Failed),
         (Some(S::Running), Cause::Cancelled) => Some(S::Cancelled),
@@ -194,7 +197,7 @@ mod tests {
                     prop_assert_eq!(pair[0], RunStatus::Queued);
                 }
                 if pair[1] == RunStatus::InDoubt {
-                    prop_assert_eq!(pair[0], RunStatus::Running);
+                    prop_assert!(matches!(pair[0], RunStatus::Running | RunStatus::Queued));
                 }
             }
         }

@@ -1,30 +1,51 @@
-//! One delivery to an HTTP agent, from reading the secret to the end of the work. `docs/agent_api.md` is the contract.
+//! One call of an HTTP agent, from reading the secret to the end of the work. `docs/agent_api.md` is the contract.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Method;
 use tokio::time::Instant;
+use url::Url;
 
 use super::body::after;
+use super::departure::Departure;
 use super::exchange::{Delivery, Shared};
 use super::reply::Meaning;
 use super::reports::Reports;
-use super::{Call, Outcome, Report, mask, poll};
+use super::{Call, Errand, Outcome, Report, inquiry, mask, poll};
 use crate::domain::answer::Reach;
 
 /// The longest message, in characters.
-const MESSAGE: usize = 300;
+pub(super) const MESSAGE: usize = 300;
 
-/// Makes the delivery. Always ends, at `limits.total` at the latest.
-pub(super) async fn deliver(call: Call, shared: Arc<Shared>, reports: &Reports) -> Outcome {
+/// Makes the call. Always ends, at `limits.total` at the latest.
+pub(super) async fn make(call: Call, departure: Arc<Departure>, shared: Arc<Shared>, reports: &Reports) -> Report {
+    let (run_id, attempt) = (call.run_id, call.attempt);
+    let outcome = match call.errand.clone() {
+        Errand::Inquire(url) => {
+            let finding = inquiry::ask(call, &url, departure, shared).await;
+            return Report::Learned { run_id, attempt, finding };
+        }
+        Errand::Deliver => deliver(call, None, departure, shared, reports).await,
+        Errand::Follow(url) => deliver(call, Some(&url), departure, shared, reports).await,
+    };
+    Report::Ended { run_id, attempt, answer: outcome.answer, retry_after: outcome.retry_after }
+}
+
+/// Sends and follows, or only follows.
+async fn deliver(
+    call: Call,
+    status_url: Option<&Url>,
+    departure: Arc<Departure>,
+    shared: Arc<Shared>,
+    reports: &Reports,
+) -> Outcome {
     let started = Instant::now();
     let deadline = after(started, call.limits.total);
-    let resume = call.resume.clone();
-    let mut outcome = match Delivery::open(call, shared, deadline).await {
+    let mut outcome = match Delivery::open(call, departure, shared, deadline).await {
         Err(failure) => failure.into(),
         Ok(delivery) => {
-            let mut outcome = match &resume {
+            let mut outcome = match status_url {
                 Some(url) => poll::follow(&delivery, url, Duration::ZERO).await,
                 None => post(&delivery, reports).await,
             };
@@ -32,7 +53,7 @@ pub(super) async fn deliver(call: Call, shared: Arc<Shared>, reports: &Reports) 
             outcome
         }
     };
-    if resume.is_some() && outcome.answer.reach == Reach::NotSent {
+    if status_url.is_some() && outcome.answer.reach == Reach::NotSent {
         // It was sent and accepted before the restart; what keeps us from asking now does not undo that.
         outcome.answer.reach = Reach::Sent;
     }
@@ -43,11 +64,11 @@ pub(super) async fn deliver(call: Call, shared: Arc<Shared>, reports: &Reports) 
 async fn post(delivery: &Delivery, reports: &Reports) -> Outcome {
     let response = match delivery.send(Method::POST, &delivery.call.request.url, delivery.deadline).await {
         Ok(response) => response,
-        Err(failure) => return failure.into(),
+        Err(failure) => return failure.under(delivery.departure.close()).into(),
     };
     let (status, remote) = (response.status().as_u16(), response.remote_addr());
     let (location, retry_after) = match delivery.read(response).await {
-        Meaning::Final(outcome) => return outcome,
+        Meaning::Final(outcome) | Meaning::NeverSeen(outcome) => return outcome,
         Meaning::Running { location, retry_after } => (location, retry_after),
     };
     let mut outcome = match poll::locate(delivery, location) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::redirect::Policy;
 
-use super::resolve::Guarded;
+use super::resolve::{Guarded, Names};
 use super::tls::Tls;
 use crate::domain::egress::Rule;
 
@@ -20,14 +20,15 @@ const MAX_CLIENTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Clients {
     tls: Tls,
+    names: Names,
     /// A client depends on the rule (its resolver holds it) and on the connect timeout.
     kept: Mutex<HashMap<(Rule, Duration), Client>>,
 }
 
 impl Clients {
     /// None is built yet.
-    pub(super) fn new(ca_file: Option<PathBuf>) -> Self {
-        Clients { tls: Tls::new(ca_file), kept: Mutex::new(HashMap::new()) }
+    pub(super) fn new(ca_file: Option<PathBuf>, names: Names) -> Self {
+        Clients { tls: Tls::new(ca_file), names, kept: Mutex::new(HashMap::new()) }
     }
 
     /// The client for one rule, when it was built before. Does not block.
@@ -41,7 +42,8 @@ impl Clients {
     /// A line for people, when TLS cannot be set up.
     pub(super) fn build(&self, rule: Rule, connect: Duration) -> Result<Client, String> {
         let tls = self.tls.config(rule.scheme == "https")?;
-        let client = build(tls, Guarded(Arc::new(rule.clone())), connect)?;
+        let resolver = Guarded { rule: Arc::new(rule.clone()), names: self.names.clone() };
+        let client = build(tls, resolver, connect)?;
         let mut kept = self.lock();
         if kept.len() >= MAX_CLIENTS {
             kept.clear();

@@ -1,15 +1,16 @@
-//! One HTTP exchange of a delivery: the egress rule, the client, the headers, the secret, and the answer's head.
+//! One HTTP exchange of a call: the egress rule, the client, the headers, the secret, and the answer's head.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Response};
+use reqwest::{Body, Method, Response};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use super::client::Clients;
+use super::departure::{Departure, Load};
 use super::failure::{self, Failure};
 use super::reply::{self, Meaning};
 use super::secrets::Secrets;
@@ -24,10 +25,14 @@ pub(super) struct Shared {
     pub(super) secrets: Secrets,
 }
 
-/// One delivery under way.
+/// The largest head, in bytes. hyper writes a larger one before it asks for the body.
+const MAX_HEAD: usize = 256 * 1024;
+
+/// One call under way.
 pub(super) struct Delivery {
     pub(super) call: Call,
     pub(super) deadline: Instant,
+    pub(super) departure: Arc<Departure>,
     pub(super) secret: Option<Secret>,
     auth: Option<(HeaderName, HeaderValue)>,
     shared: Arc<Shared>,
@@ -38,8 +43,13 @@ impl Delivery {
     ///
     /// # Errors
     /// The end of the attempt when there is no usable secret.
-    pub(super) async fn open(call: Call, shared: Arc<Shared>, deadline: Instant) -> Result<Self, Failure> {
-        let mut delivery = Delivery { call, deadline, secret: None, auth: None, shared };
+    pub(super) async fn open(
+        call: Call,
+        departure: Arc<Departure>,
+        shared: Arc<Shared>,
+        deadline: Instant,
+    ) -> Result<Self, Failure> {
+        let mut delivery = Delivery { call, deadline, departure, secret: None, auth: None, shared };
         if let Some(auth) = delivery.call.request.auth.clone() {
             let (shared, name) = (Arc::clone(&delivery.shared), auth.secret.clone());
             let secret = unsent(reason::SECRET_MISSING, deadline, move || shared.secrets.value(&name)).await?;
@@ -64,7 +74,8 @@ impl Delivery {
         };
         let mut request = client.request(method.clone(), url.clone()).headers(self.headers(&method)?);
         if method == Method::POST {
-            request = request.body(self.call.request.body.to_string());
+            let body = self.call.request.body.to_string().into();
+            request = request.body(Body::wrap(Load::new(body, Arc::clone(&self.departure))));
         }
         match timeout_at(until, request.send()).await {
             Ok(Ok(response)) => Ok(response),
@@ -102,6 +113,10 @@ impl Delivery {
         }
         if let Some((name, value)) = self.auth.clone() {
             headers.insert(name, value);
+        }
+        let length = self.call.request.url.as_str().len() + headers.values().map(HeaderValue::len).sum::<usize>();
+        if length > MAX_HEAD {
+            return Err(Failure::unsent(reason::REQUEST_UNUSABLE, "the request's headers are too long"));
         }
         Ok(headers)
     }

@@ -7,9 +7,12 @@ use std::iter::successors;
 
 use url::Url;
 
+use super::departure::Fate;
 use super::resolve::NoAddress;
 use super::{Outcome, reason};
 use crate::domain::answer::{Answer, Reach};
+
+const WITHHELD: &str = "the gates were not seen open any more when it was about to be sent";
 
 /// The end of an attempt without an answer.
 #[derive(Debug)]
@@ -24,6 +27,14 @@ impl Failure {
     /// Certainly nothing was sent.
     pub(super) fn unsent(reason: &'static str, message: impl Into<String>) -> Self {
         Failure { reach: Reach::NotSent, reason, message: message.into() }
+    }
+
+    /// The same, corrected by what is known about the request itself.
+    pub(super) fn under(self, fate: Fate) -> Self {
+        match fate {
+            Fate::Withheld => Failure::unsent(reason::WITHHELD, WITHHELD),
+            Fate::Unsent | Fate::Sent => Failure { reach: fate.reach(), ..self },
+        }
     }
 
     /// Something may have been sent.

@@ -2,15 +2,18 @@
 //!
 //! Lives here: tokio, reqwest, the network. Does not live here: PostgreSQL in any form, or decisions about a run.
 //!
-//! `thread` is the handle that the worker holds; `agent_api` makes one delivery; `poll` follows a 202; `exchange` is one
-//! HTTP request; `reply` and `body` read the answer; `failure` names what went wrong; `client`, `tls` and `resolve` make
-//! connections; `secrets` and `mask` keep secrets where they belong.
+//! `thread` is the handle that the worker holds, and `ticket` what both sides hold of a call; `agent_api` makes one
+//! delivery; `departure` says whether it may begin to send, and whether it has; `poll` follows a 202, and `inquiry` asks
+//! by key; `exchange` is one HTTP request; `reply` and `body` read the answer; `failure` names what went wrong; `client`,
+//! `tls` and `resolve` make connections; `secrets` and `mask` keep secrets where they belong.
 
 mod agent_api;
 mod body;
 mod client;
+mod departure;
 mod exchange;
 mod failure;
+mod inquiry;
 mod mask;
 mod poll;
 pub mod reason;
@@ -19,6 +22,7 @@ mod reports;
 mod resolve;
 mod secrets;
 mod thread;
+mod ticket;
 mod tls;
 mod waker;
 
@@ -61,21 +65,55 @@ pub struct Limits {
     pub max_response_bytes: u64,
 }
 
-/// One delivery to make.
+/// What a call is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// Send the request, while there is a permission to (`Engine::allow_until`), and see it through.
+    Deliver,
+    /// The request was answered 202 before a restart: do not send again, ask here until it ends.
+    Follow(url::Url),
+    /// Ask once what the agent knows of the run's key. The URL is the endpoint's `status_path` with the key in it; it
+    /// must be at the request's origin, and allowed.
+    Inquire(url::Url),
+}
+
+/// One call to make. At most one is out at a time for a run and an attempt.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The run.
     pub run_id: Uuid,
     /// The attempt, from 1.
     pub attempt: i32,
-    /// What to send.
+    /// What it is for.
+    pub errand: Errand,
+    /// What to send, or what was sent; questions take origin, headers and secret from it.
     pub request: Request,
     /// Its bounds.
     pub limits: Limits,
     /// The egress rules, as they were when the intent was recorded.
     pub egress: Arc<Rules>,
-    /// Set when the request was answered 202 before a restart: do not send again, ask here.
-    pub resume: Option<url::Url>,
+}
+
+/// What the agent knows of a key.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// 200 with a body of the contract: it succeeded, failed or was refused.
+    Ended(Box<Answer>),
+    /// The agent is at it.
+    Running {
+        /// When to ask again, where it said so.
+        retry_after: Option<Duration>,
+    },
+    /// 404 with `{"status": "unknown"}`: the agent never began it, and will not. Any other 404 is no answer, since every
+    /// proxy says it.
+    NeverSeen,
+    /// Nothing was learned.
+    NoAnswer {
+        /// Why, for people: one line, at most 300 characters, secrets masked.
+        message: String,
+        /// When to ask again, where the agent said so.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// What an engine tells the worker.
@@ -90,7 +128,7 @@ pub enum Report {
         /// Where to ask.
         status_url: url::Url,
     },
-    /// The delivery is over.
+    /// The delivery is over, or following it is.
     Ended {
         /// The run.
         run_id: Uuid,
@@ -100,6 +138,15 @@ pub enum Report {
         answer: Answer,
         /// How long the agent asked to be left alone (`Retry-After`), at most a day; what to make of it is the worker's.
         retry_after: Option<Duration>,
+    },
+    /// The end of an `Inquire`.
+    Learned {
+        /// The run.
+        run_id: Uuid,
+        /// The attempt that was asked about.
+        attempt: i32,
+        /// What came of it.
+        finding: Finding,
     },
 }
 

@@ -85,15 +85,24 @@ enum Step {
     Failed(String, Option<Duration>),
 }
 
-async fn ask(delivery: &Delivery, url: &Url) -> Step {
+/// One question, and the whole answer to it.
+///
+/// # Errors
+/// Why no answer's head came.
+pub(super) async fn question(delivery: &Delivery, url: &Url) -> Result<Meaning, Failure> {
     let patience = delivery.call.limits.connect.saturating_add(delivery.call.limits.idle);
-    let response = match delivery.send(Method::GET, url, after(Instant::now(), patience)).await {
-        Ok(response) => response,
+    let response = delivery.send(Method::GET, url, after(Instant::now(), patience)).await?;
+    Ok(delivery.read(response).await)
+}
+
+async fn ask(delivery: &Delivery, url: &Url) -> Step {
+    let meaning = match question(delivery, url).await {
+        Ok(meaning) => meaning,
         Err(failure) => return Step::Failed(failure.message, None),
     };
-    let outcome = match delivery.read(response).await {
+    let outcome = match meaning {
         Meaning::Running { retry_after, .. } => return Step::Running(retry_after),
-        Meaning::Final(outcome) => outcome,
+        Meaning::Final(outcome) | Meaning::NeverSeen(outcome) => outcome,
     };
     let answer = &outcome.answer;
     match answer.http_status {
@@ -108,7 +117,7 @@ async fn ask(delivery: &Delivery, url: &Url) -> Step {
 }
 
 /// A status URL must be where the request went, allowed as that was, and fit to be stored.
-fn check(delivery: &Delivery, url: &Url) -> Result<(), Failure> {
+pub(super) fn check(delivery: &Delivery, url: &Url) -> Result<(), Failure> {
     let why = if url.origin() != delivery.call.request.url.origin() {
         "the status URL is at another origin than the request".to_owned()
     } else if url.as_str().len() > MAX_URL {

@@ -27,6 +27,11 @@ pub const CONNECT_TIMEOUT: &str = "connect_timeout";
 /// The TLS handshake or the certificate was refused.
 pub const TLS_FAILED: &str = "tls_failed";
 
+/// There was no permission to begin to send any more: nobody had seen the gates open a moment ago.
+pub const WITHHELD: &str = "withheld";
+/// It was called off, before or after it was sent.
+pub const CANCELLED: &str = "cancelled";
+
 /// The whole delivery took too long.
 pub const TIMEOUT: &str = "timeout";
 /// The connection ended, or spoke no HTTP, before an answer's head was complete.
@@ -37,7 +42,7 @@ pub const ANSWER_INCOMPLETE: &str = "answer_incomplete";
 pub const ACCEPTED_WITHOUT_LOCATION: &str = "accepted_without_location";
 /// The agent is working on it, and the place to ask is not one that may be asked.
 pub const BAD_STATUS_LOCATION: &str = "bad_status_location";
-/// A defect in the engine; the request may have been sent.
+/// A defect in the engine; whether the request was sent is told by how far it got.
 pub const ENGINE_PANIC: &str = "engine_panic";
 /// The engine's thread had ended before the call was handed to it.
 pub const ENGINE_DOWN: &str = "engine_down";
@@ -55,7 +60,7 @@ pub const REDIRECT_REFUSED: &str = "redirect_refused";
 
 /// All of the above, for the test that holds the documentation against them.
 #[cfg(test)]
-pub const ALL: [&str; 24] = [
+pub const ALL: [&str; 26] = [
     OK,
     AGENT_FAILED,
     AGENT_REFUSED,
@@ -68,6 +73,8 @@ pub const ALL: [&str; 24] = [
     CONNECT_FAILED,
     CONNECT_TIMEOUT,
     TLS_FAILED,
+    WITHHELD,
+    CANCELLED,
     TIMEOUT,
     CONNECTION_LOST,
     ANSWER_INCOMPLETE,

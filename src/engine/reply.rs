@@ -25,6 +25,8 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(super) enum Meaning {
     /// It is the end.
     Final(Outcome),
+    /// 404 with `{"status": "unknown"}`: an end as well, and the answer to a question by key.
+    NeverSeen(Outcome),
     /// 202, or a body that says `running`.
     Running {
         /// Where to ask, as it was sent.
@@ -40,7 +42,7 @@ pub(super) async fn read(mut response: Response, bounds: Bounds, secret: Option<
     let remote = response.remote_addr();
     let headers = response.headers().clone();
     let retry_after = retry_after(&headers, SystemTime::now());
-    let mut bytes = 0;
+    let (mut bytes, mut unknown) = (0, false);
     let answer = match status {
         202 => None,
         200 | 201 => success(&mut response, &headers, bounds, secret, &mut bytes).await,
@@ -49,15 +51,17 @@ pub(super) async fn read(mut response: Response, bounds: Bounds, secret: Option<
             reason::REDIRECT_REFUSED,
             format!("HTTP {status}: redirects are not followed"),
         )),
-        _ => Some(other(status, &mut response, &headers, bounds, secret, &mut bytes).await),
+        _ => {
+            let object = error_body(&mut response, &headers, bounds, &mut bytes).await;
+            unknown = status == 404 && object.get("status").and_then(Value::as_str) == Some("unknown");
+            Some(other(status, object, secret))
+        }
     };
-    match answer {
-        None => Meaning::Running { location: text(&headers, LOCATION), retry_after },
-        Some(answer) => Meaning::Final(Outcome {
-            answer: Answer { http_status: Some(status), remote, bytes, ..answer },
-            retry_after,
-        }),
-    }
+    let Some(answer) = answer else {
+        return Meaning::Running { location: text(&headers, LOCATION), retry_after };
+    };
+    let outcome = Outcome { answer: Answer { http_status: Some(status), remote, bytes, ..answer }, retry_after };
+    if unknown { Meaning::NeverSeen(outcome) } else { Meaning::Final(outcome) }
 }
 
 /// 200 and 201; `None` when the body says `running`.
@@ -122,36 +126,42 @@ fn contract(mut object: Map<String, Value>, secret: Option<&Secret>) -> Option<A
     Some(Answer { verdict, result, observations, ..Answer::failure(Reach::Answered, reason, message) })
 }
 
-/// Everything that is neither a success nor a redirect. Its body may add a line, and never changes the outcome.
-async fn other(
-    status: u16,
+/// The body of an error, where it is an object of JSON; else nothing. Its status has said what matters.
+async fn error_body(
     response: &mut Response,
     headers: &HeaderMap,
     bounds: Bounds,
-    secret: Option<&Secret>,
     bytes: &mut u64,
-) -> Answer {
+) -> Map<String, Value> {
     let until = bounds.until.min(after(Instant::now(), ERROR_BODY));
-    let mut object = Map::new();
     if encoding(headers).is_none()
         && is_json(headers)
         && let Ok(whole) = body::read(response, Bounds { until, ..bounds }, bytes).await
         && let Ok(Value::Object(found)) = serde_json::from_slice(&whole)
     {
-        object = found;
+        return found;
     }
+    Map::new()
+}
+
+/// Everything that is neither a success nor a redirect. The agent's own `failed` or `refused` tells that it knew the run
+/// and did not do it; a `succeeded` under an error status counts for nothing.
+fn other(status: u16, mut object: Map<String, Value>, secret: Option<&Secret>) -> Answer {
     let message = match said(&object, secret) {
         Some(words) => format!("HTTP {status}: {words}"),
         None => format!("HTTP {status}"),
     };
-    let answer = Answer::failure(Reach::Answered, format!("http_{status}"), message);
-    match status {
-        409 | 422 => {
-            let (result, observations) = findings(&mut object, secret);
-            Answer { verdict: Verdict::Refused, result, observations, ..answer }
-        }
-        _ => answer,
-    }
+    let verdict = match object.get("status").and_then(Value::as_str) {
+        Some("failed") => Verdict::Failed,
+        Some("refused") => Verdict::Refused,
+        _ => Verdict::None,
+    };
+    let (result, observations) = match status {
+        409 | 422 => findings(&mut object, secret),
+        _ if verdict != Verdict::None => findings(&mut object, secret),
+        _ => (None, None),
+    };
+    Answer { verdict, result, observations, ..Answer::failure(Reach::Answered, format!("http_{status}"), message) }
 }
 
 /// `result` as it is, `observations` as an array; both cleaned, null being nothing.

@@ -1,24 +1,26 @@
 //! The engine's thread and the handle that its single-threaded owner holds. Calls go in, reports come out; for every
-//! call that went in exactly one `Ended` comes out, also when a delivery panics or the thread dies.
+//! call that went in exactly one `Ended` or `Learned` comes out, also when it panics or the thread dies.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use uuid::Uuid;
 
 use super::client::Clients;
+use super::departure::Permission;
 use super::exchange::Shared;
 use super::reports::Reports;
+use super::resolve::Names;
 use super::secrets::Secrets;
+use super::ticket::Ticket;
 use super::waker::Waker;
-use super::{Call, Config, Outcome, Report, agent_api, reason};
-use crate::domain::answer::{Answer, Reach};
+use super::{Call, Config, Report, agent_api, reason};
 
 /// What the engine's thread runs.
 pub type ThreadBody = Box<dyn FnOnce() + Send>;
@@ -37,12 +39,13 @@ pub struct Engine {
     alive: mpsc::Receiver<()>,
     thread: JoinHandle<()>,
     secrets: Secrets,
-    out: RefCell<HashSet<(Uuid, i32)>>,
+    permission: Arc<Permission>,
+    out: RefCell<HashMap<(Uuid, i32), Ticket>>,
 }
 
 #[derive(Debug)]
 enum Command {
-    Deliver(Box<Call>),
+    Make(Box<Call>, Ticket),
     Configure(Arc<Shared>),
 }
 
@@ -68,18 +71,37 @@ impl Engine {
         let of_thread = reports.clone();
         let running = Running { runtime: Some(runtime), alive: Some(alive_in_thread), waker };
         let thread = spawn(Box::new(move || running.run(inbox, shared, of_thread)))?;
-        Ok(Engine { commands, incoming, reports, alive, thread, secrets, out: RefCell::default() })
+        let (permission, out) = (Arc::new(Permission::none()), RefCell::default());
+        Ok(Engine { commands, incoming, reports, alive, thread, secrets, permission, out })
+    }
+
+    /// Says until when deliveries may begin to send: somebody has just seen the gates open. The last word counts, so that
+    /// a time that is over takes the permission away. A fresh engine has none. A delivery that comes to its first byte
+    /// without it ends as `withheld`, not sent; questions and what has begun go on.
+    pub fn allow_until(&self, then: Instant) {
+        self.permission.until(then);
+    }
+
+    /// Deliveries that were submitted and have neither begun to send nor ended: while there are any, the permission has
+    /// to be renewed.
+    pub fn unsent(&self) -> usize {
+        self.out.borrow().values().filter(|ticket| ticket.departure.is_waiting()).count()
     }
 
     /// Hands a call over. Its report comes even when the engine is dead.
     pub fn submit(&self, call: Call) {
-        let (run_id, attempt) = (call.run_id, call.attempt);
-        let resumed = call.resume.is_some();
-        self.out.borrow_mut().insert((run_id, attempt));
-        if self.commands.send(Command::Deliver(Box::new(call))).is_err() {
-            let reach = if resumed { Reach::Sent } else { Reach::NotSent };
-            let answer = Answer::failure(reach, reason::ENGINE_DOWN, "the engine's thread has ended");
-            self.reports.send(Report::Ended { run_id, attempt, answer, retry_after: None });
+        let ticket = Ticket::of(&call, &self.permission);
+        self.out.borrow_mut().insert((call.run_id, call.attempt), ticket.clone());
+        if self.commands.send(Command::Make(Box::new(call), ticket.clone())).is_err() {
+            self.reports.send(ticket.ended(reason::ENGINE_DOWN, "the engine's thread has ended"));
+        }
+    }
+
+    /// Calls a call off: its connection is closed at once, and it ends as `cancelled`, sent or not sent; an `Inquire`
+    /// ends without an answer. If it has just ended by itself, that end stands. A call that is not out is left alone.
+    pub fn cancel(&self, run_id: Uuid, attempt: i32) {
+        if let Some(ticket) = self.out.borrow().get(&(run_id, attempt)) {
+            ticket.call_off();
         }
     }
 
@@ -88,7 +110,7 @@ impl Engine {
         // Asked before the channel: what a thread reported before it ended is then in the channel.
         let dead = !self.is_alive();
         let report = self.incoming.try_recv().ok().or_else(|| if dead { self.lost() } else { None })?;
-        if let Report::Ended { run_id, attempt, .. } = &report {
+        if let Report::Ended { run_id, attempt, .. } | Report::Learned { run_id, attempt, .. } = &report {
             self.out.borrow_mut().remove(&(*run_id, *attempt));
         }
         Some(report)
@@ -121,16 +143,17 @@ impl Engine {
         self.incoming.try_iter().collect()
     }
 
-    /// The end of a call that died with the thread. It may have been sent.
+    /// The end of a call that died with the thread.
     fn lost(&self) -> Option<Report> {
-        let (run_id, attempt) = *self.out.borrow().iter().next()?;
-        let answer = Answer::failure(Reach::Sent, reason::ENGINE_PANIC, "the engine's thread ended unexpectedly");
-        Some(Report::Ended { run_id, attempt, answer, retry_after: None })
+        let out = self.out.borrow();
+        let ticket = out.values().next()?;
+        Some(ticket.ended(reason::ENGINE_PANIC, "the engine's thread ended unexpectedly"))
     }
 }
 
 fn share(secrets: &Secrets, config: Config) -> Arc<Shared> {
-    Arc::new(Shared { clients: Clients::new(config.ca_file), secrets: secrets.with_dir(config.secrets_dir) })
+    let clients = Clients::new(config.ca_file, Names::default());
+    Arc::new(Shared { clients, secrets: secrets.with_dir(config.secrets_dir) })
 }
 
 /// What the thread holds until it is through, however it gets there.
@@ -163,25 +186,33 @@ async fn serve(mut inbox: UnboundedReceiver<Command>, mut shared: Arc<Shared>, r
     while let Some(command) = inbox.recv().await {
         match command {
             Command::Configure(newer) => shared = newer,
-            Command::Deliver(call) => {
-                let (run_id, attempt) = (call.run_id, call.attempt);
-                let (shared, of_delivery) = (Arc::clone(&shared), reports.clone());
-                let delivery = async move { agent_api::deliver(*call, shared, &of_delivery).await };
-                tokio::spawn(watched(run_id, attempt, delivery, reports.clone()));
+            Command::Make(call, ticket) => {
+                let (shared, of_call) = (Arc::clone(&shared), reports.clone());
+                let departure = Arc::clone(&ticket.departure);
+                let work = async move { agent_api::make(*call, departure, shared, &of_call).await };
+                tokio::spawn(watched(ticket, work, reports.clone()));
             }
         }
     }
 }
 
-/// Runs a delivery as a task of its own, so that its panic becomes a report.
-pub(super) async fn watched(
-    run_id: Uuid,
-    attempt: i32,
-    delivery: impl Future<Output = Outcome> + Send + 'static,
-    reports: Reports,
-) {
-    let outcome = tokio::spawn(delivery).await.unwrap_or_else(|_| {
-        Answer::failure(Reach::Sent, reason::ENGINE_PANIC, "a defect in the engine ended the delivery").into()
+/// Makes a call as a task of its own, so that its panic becomes a report, and that it can be called off.
+pub(super) async fn watched(ticket: Ticket, work: impl Future<Output = Report> + Send + 'static, reports: Reports) {
+    let mut task = tokio::spawn(work);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut task => ended,
+        () = ticket.called_off() => {
+            ticket.departure.close();
+            task.abort();
+            task.await
+        }
+    };
+    let report = ended.unwrap_or_else(|error| match error.is_cancelled() {
+        true => ticket.ended(reason::CANCELLED, "the call was called off"),
+        false => ticket.ended(reason::ENGINE_PANIC, "a defect in the engine ended the call"),
     });
-    reports.send(Report::Ended { run_id, attempt, answer: outcome.answer, retry_after: outcome.retry_after });
+    // Also where nothing was asked for: from here on nothing can begin to send.
+    ticket.departure.close();
+    reports.send(report);
 }

@@ -8,6 +8,7 @@ pub mod caught;
 pub mod databases;
 pub mod dropping;
 pub mod entry;
+pub mod fail_point;
 pub mod json;
 pub mod latch;
 pub mod limit;

@@ -85,6 +85,31 @@ pub fn set_local(name: &CStr, value: &CStr) {
     }
 }
 
+/// Runs `body` under other settings. As in `pg::user::run_as`, an error leaves their end to the (sub)transaction's.
+pub fn with_settings<T>(settings: &[(&CStr, &CStr)], body: impl FnOnce() -> T) -> T {
+    // SAFETY: the way in which core runs a function with SET clauses: the level is closed below with the same number.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for (name, value) in settings {
+        // SAFETY: two C strings that the callee copies; inside of a transaction, at the level opened above.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+    let result = body();
+    // SAFETY: see above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}
+
 /// SET LOCAL lock_timeout. Zero would mean "for ever", so it becomes the least that there is.
 pub fn set_local_lock_timeout(limit: Duration) {
     let millis = limit.as_millis().clamp(1, 86_400_000);

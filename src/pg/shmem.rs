@@ -36,6 +36,8 @@ pub struct Slot {
     pub holders: [AtomicI32; HOLDERS],
     /// A commit has left work for the worker.
     pub wake: AtomicBool,
+    /// A commit has left nothing but events to seal.
+    pub unsealed: AtomicBool,
     /// The worker is to finish what it has in hand and exit.
     pub leave: AtomicBool,
     /// The launcher is to look at this database now, whatever it knows of it.

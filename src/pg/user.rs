@@ -42,6 +42,12 @@ pub fn has_privileges_of(member: pg_sys::Oid, role: pg_sys::Oid) -> bool {
     unsafe { pg_sys::has_privs_of_role(member, role) }
 }
 
+/// True while somebody's code runs that must not reach further: see [`Trust::Foreign`].
+pub fn is_restricted() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::InSecurityRestrictedOperation() }
+}
+
 /// Runs `body` as `role` with `search_path` pinned to `path` (a list of quoted identifiers; `pg_catalog` is first anyway).
 ///
 /// On a PostgreSQL error or a panic nothing is restored here: the end of the (sub)transaction, to which such an error

@@ -1,30 +1,36 @@
-//! The second gate and the intents: from queued runs to deliveries that are on disk before anything is sent.
+//! From queued runs to deliveries that are on disk before anything is sent. What the gates say is `second_gate`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use uuid::Uuid;
 
-use super::gates::{self, Findings, Question};
+use super::breaker;
 use super::leases;
+use super::pick::{self, Memory, Parked, Sight};
+use super::second_gate;
 use super::session::Session;
-use crate::domain::decide;
+use super::settle::Terms;
 use crate::domain::egress::Rules;
 use crate::domain::error::DotError;
-use crate::domain::gate::{self, Decision, Gate};
-use crate::domain::lease;
-use crate::domain::mode::Mode;
+use crate::domain::limits::{Ask, Flow};
 use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
-use crate::domain::state::{Cause, RunStatus, next};
-use crate::pg::xact;
+use crate::domain::state::RunStatus;
+use crate::pg::fail_point::{self, Point};
+use crate::store::attempt;
+use crate::store::candidate::{self, Candidate, QueuedRun};
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
-use crate::store::grant;
-use crate::store::queue::{self, Candidate, Drop, QueuedRun, Start};
+use crate::store::queue::{self, Start};
 use crate::store::role::{self, Requester};
+use crate::store::transition::{self, Move};
+
+/// How long a run waits whose gate could not be asked, because somebody's lock was in the way.
+const POSTPONED: Duration = Duration::from_secs(3);
 
 /// One delivery whose intent is recorded.
 #[derive(Clone, Debug)]
@@ -33,18 +39,29 @@ pub struct Delivery {
     pub run_id: Uuid,
     /// The attempt.
     pub attempt: i32,
-    /// Mode.
-    pub mode: Mode,
     /// Tool code.
     pub code: String,
-    /// The token that it runs under.
-    pub fencing_token: Option<i64>,
+    /// What `max_in_flight_per_key` counts it by, and that limit.
+    pub key: Option<(String, i64)>,
+    /// What its end will be judged by.
+    pub terms: Terms,
     /// What to send.
     pub request: Request,
-    /// Its bounds.
-    pub policy: Policy,
     /// Where it may go.
     pub egress: Arc<Rules>,
+}
+
+impl Delivery {
+    /// What the limits ask of it.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            call: (self.run_id, self.attempt),
+            endpoint: self.terms.policy.endpoint.as_deref().unwrap_or_default(),
+            code: &self.code,
+            max_in_flight: self.terms.policy.max_in_flight,
+            key: self.key.as_ref().map(|(key, limit)| (key.as_str(), *limit)),
+        }
+    }
 }
 
 /// What a claim came to.
@@ -52,25 +69,55 @@ pub struct Delivery {
 pub struct Claimed {
     /// To be sent once this transaction has committed.
     pub deliveries: Vec<Delivery>,
-    /// Runs that were looked at; fewer than asked for means that the queue is empty.
+    /// Calls of this worker that somebody wants closed.
+    pub withdrawn: Vec<(Uuid, i32)>,
+    /// When the next run that waits for its time is due; at most a day.
+    pub due: Option<Duration>,
+    /// Runs that were taken up, whatever became of them.
     pub seen: usize,
+    /// For the worker's memory, once this transaction has committed.
+    pub sight: Option<Sight>,
+    /// Runs that wait for room, untouched.
+    pub held: HashSet<Uuid>,
+    /// Runs that wait for their key.
+    pub parked: Vec<Parked>,
     /// True when this database may not execute.
     pub suspended: bool,
 }
 
-/// Claims up to `limit` runs for `worker`.
+/// Which runs to claim.
+#[derive(Clone, Copy, Debug)]
+pub enum Pick {
+    /// As many as these.
+    UpTo(usize),
+    /// This one.
+    Only(Uuid),
+}
+
+/// Claims runs for `worker`. Whatever comes of the transaction, tell `memory`.
 ///
 /// # Errors
 /// XX000 and 55000 only; what a gate says is a decision, not an error.
-pub fn claim(extension: &Extension, worker: Uuid, limit: usize) -> Result<Claimed, DotError> {
+pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pick) -> Result<Claimed, DotError> {
     let instance = extension::instance(crate::pg::session::system_identifier())?;
     if !instance.is_here {
         return Ok(Claimed { suspended: true, ..Claimed::default() });
     }
-    let candidates = queue::next(limit)?;
+    let withdrawn = attempt::withdrawn(worker)?;
+    let (sight, run_ids) = match pick {
+        Pick::UpTo(0) => (None, Vec::new()),
+        Pick::UpTo(room) => {
+            let sight = pick::pick(memory, room)?;
+            let run_ids = sight.run_ids.clone();
+            (Some(sight), run_ids)
+        }
+        Pick::Only(run_id) => (None, vec![run_id]),
+    };
+    breaker::save(&memory.flow)?;
+    let candidates = candidate::take(&run_ids)?;
     let seen = candidates.len();
     if seen == 0 {
-        return Ok(Claimed::default());
+        return Ok(Claimed { withdrawn, sight, due: queue::waits()?, ..Claimed::default() });
     }
     let permitted = hold_unpermitted(&instance.permit_key, candidates)?;
     let codes: Vec<String> = permitted.iter().map(|(_, run)| run.code.clone()).collect();
@@ -78,23 +125,37 @@ pub fn claim(extension: &Extension, worker: Uuid, limit: usize) -> Result<Claime
     let requesters = requesters(extension, &permitted)?;
     let mut batch = Batch::default();
     for (run_id, run) in permitted {
-        second_gate(&mut session, &requesters, run_id, run, &mut batch)?;
+        second_gate::ask(&mut session, &requesters, run_id, run, &mut memory.flow, &mut batch)?;
     }
-    queue::postpone(&batch.postponed)?;
-    drop_refused(&session, &batch)?;
-    let deliveries = record_intents(&session, worker, batch)?;
-    Ok(Claimed { deliveries, seen, suspended: false })
+    queue::postpone(&batch.postponed, POSTPONED)?;
+    drop_blocked(&session, &batch)?;
+    let (held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
+    for one in &parked {
+        queue::postpone(&[one.run_id], memory.sleep(&one.key))?;
+    }
+    let deliveries = record_intents(&session, &mut memory.flow, worker, batch)?;
+    fail_point::each(Point::ClaimBeforeCommit, deliveries.iter().map(|delivery| delivery.code.as_str()));
+    if let Pick::Only(run_id) = pick {
+        queue::unmark(run_id)?;
+    }
+    Ok(Claimed { deliveries, withdrawn, due: queue::waits()?, seen, sight, held, parked, suspended: false })
 }
 
+/// What the second gates came to.
 #[derive(Default)]
-struct Batch {
-    starts: Vec<Start>,
-    drops: Vec<Drop>,
+pub(super) struct Batch {
+    /// To be sent.
+    pub(super) starts: Vec<Start>,
+    /// Not to be sent.
+    pub(super) drops: Vec<Move>,
     /// To be asked about again in a moment.
-    postponed: Vec<Uuid>,
-    /// Leases of the dropped.
-    leases: HashMap<Uuid, String>,
-    passed: HashMap<Uuid, (QueuedRun, Policy, Request)>,
+    pub(super) postponed: Vec<Uuid>,
+    /// To be taken once there is room, by the look of it.
+    pub(super) held: HashSet<Uuid>,
+    /// To be taken once there is room for its key.
+    pub(super) parked: Vec<Parked>,
+    /// What is to be sent.
+    pub(super) passed: HashMap<Uuid, (QueuedRun, Policy, Request)>,
 }
 
 /// Invariant 11: rows that did not come through `fn_dot_run` here are set aside, with a remark and a line in the log.
@@ -112,10 +173,9 @@ fn hold_unpermitted(key: &[u8], candidates: Vec<Candidate>) -> Result<Vec<(Uuid,
             None => held.push(run_id),
         }
     }
-    if let Some(first) = held.first() {
-        let n = held.len();
+    for run_id in &held {
         pgrx::warning!(
-            "dot_wrapper: {n} queue rows without a valid permit are not executed, {first} first; see fn_dot_resume()"
+            "dot_wrapper: the queue row of run {run_id} has no valid permit and is not executed; see fn_dot_resume()"
         );
     }
     queue::hold(&held)?;
@@ -143,161 +203,47 @@ fn requesters(extension: &Extension, runs: &[(Uuid, QueuedRun)]) -> Result<Vec<R
     role::requesters(extension, &oids)
 }
 
-/// Asks everything again, for one run.
-fn second_gate(
-    session: &mut Session,
-    requesters: &[Requester],
-    run_id: Uuid,
-    run: QueuedRun,
-    batch: &mut Batch,
-) -> Result<(), DotError> {
-    let mut findings = Findings::default();
-    findings.decisions.push(Decision::ok(Gate::Permit, "it came through fn_dot_run", json!({})));
-    findings.decisions.push(requester(requesters, &run));
-    findings.decisions.push(deadline(&run));
-    if gate::first_block(&findings.decisions).is_none() {
-        let first = std::mem::take(&mut findings.decisions);
-        let question =
-            Question { code: &run.code, mode: run.mode, args: &run.args, run_id, process_run_id: run.process_run_id };
-        findings = gates::ask(session, &question);
-        findings.decisions.splice(0..0, first);
-        findings.decisions.extend(changed(&run, &findings));
-    }
-    let mut token = None;
-    if gate::first_block(&findings.decisions).is_none() {
-        let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
-        findings.decisions.push(decision);
-        token = granted;
-    }
-    let gates = findings.to_json();
-    if let Some(block) = gate::first_block(&findings.decisions) {
-        if block.is_passing() {
-            batch.postponed.push(run_id);
-            return Ok(());
+fn drop_blocked(session: &Session, batch: &Batch) -> Result<(), DotError> {
+    for moved in transition::apply(RunStatus::Queued, None, &batch.drops)? {
+        if let Some(key) = moved.lease_key.filter(|_| moved.to.is_terminal()) {
+            leases::release(&session.ports, &key, moved.run_id)?;
         }
-        let cause = if block.gate == Gate::Deadline { Cause::Expired } else { Cause::Refused };
-        let Some(status) = next(run.mode, Some(RunStatus::Queued), cause) else { return Ok(()) };
-        let (gate, reason) = (block.gate.as_str(), block.reason.clone());
-        pgrx::log!(
-            "dot_wrapper: run {run_id} of {} ({}) {} at the second gate {gate}: {reason}",
-            run.code,
-            run.mode,
-            status.as_str()
-        );
-        batch.drops.push(Drop { run_id, status, reason, message: block.message.clone(), gates });
-        if let Some(key) = run.lease_key {
-            batch.leases.insert(run_id, key);
-        }
-        return Ok(());
     }
-    let (Some(policy), Some(request)) = (findings.policy, findings.request) else { return Ok(()) };
-    let deadline_ms = policy.connect_timeout_ms + policy.total_timeout_ms;
-    batch.starts.push(Start { run_id, attempt: run.attempts + 1, deadline_ms, fencing_token: token, gates });
-    batch.passed.insert(run_id, (run, policy, request));
     Ok(())
 }
 
-fn requester(requesters: &[Requester], run: &QueuedRun) -> Decision {
-    let inputs = json!({"role": run.requested_by});
-    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid);
-    match known {
-        Some(Requester { name: Some(_), may_call: true, .. }) => {
-            Decision::ok(Gate::Requester, "the requesting role may call fn_dot_run", inputs)
-        }
-        Some(Requester { name: Some(_), .. }) => Decision::block(
-            Gate::Requester,
-            "privilege_revoked",
-            "the requesting role may not call fn_dot_run any more",
-            inputs,
-        ),
-        _ => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
-    }
-}
-
-fn deadline(run: &QueuedRun) -> Decision {
-    if run.is_late {
-        Decision::block(Gate::Deadline, "start_by_passed", "the run waited past its start-by time", json!({}))
-    } else {
-        Decision::ok(Gate::Deadline, "in time", json!({}))
-    }
-}
-
-/// What was gated is what is sent: another target needs another request. A changed tool is told, not refused, since
-/// nothing binds this run to a plan.
-fn changed(run: &QueuedRun, findings: &Findings) -> Option<Decision> {
-    let request = findings.request.as_ref()?;
-    if run.url.as_deref() != Some(request.url.as_str()) {
-        let inputs = json!({"requested": run.url, "now": request.url.as_str()});
-        return Some(Decision::block(
-            Gate::Engine,
-            "endpoint_changed",
-            "the endpoint changed after the request",
-            inputs,
-        ));
-    }
-    if run.fingerprint != findings.fingerprint {
-        let inputs = json!({"requested": run.fingerprint, "now": findings.fingerprint});
-        return Some(Decision::warn(Gate::Tool, "tool_changed", "the tool changed after the request", inputs));
-    }
-    None
-}
-
-/// Renews the run's lease, or takes it again where it ran out unclaimed; then the token is a new one.
-fn hold_lease(
+fn record_intents(
     session: &Session,
-    run_id: Uuid,
-    run: &QueuedRun,
-    findings: &Findings,
-) -> Result<(Decision, Option<i64>), DotError> {
-    let Some(key) = run.lease_key.as_deref() else { return Ok((decide::lease(None, None), None)) };
-    let ttl_s = findings.policy.as_ref().map_or(300, |policy| policy.lease_ttl_s);
-    let answer = session.ports.acquire(key, &lease::holder(run_id), ttl_s);
-    let decision = decide::lease(Some(key), Some(&answer));
-    if decision.blocks() {
-        return Ok((decision, None));
-    }
-    let granted = xact::subtransaction(|| match grant::prolong(key, run_id, ttl_s) {
-        Ok(None) => grant::record(key, run_id, ttl_s),
-        other => other,
-    });
-    let token = match granted {
-        Ok(token) => token?,
-        Err(caught) if caught.is_lock_timeout() => {
-            let inputs = json!({"key": key, "sqlstate": caught.sqlstate});
-            return Ok((Decision::block(Gate::Lease, "lease_error", "the lease is being given away", inputs), None));
-        }
-        Err(caught) => caught.raise(),
-    };
-    Ok((decision, token))
-}
-
-fn drop_refused(session: &Session, batch: &Batch) -> Result<(), DotError> {
-    for run_id in queue::drop_queued(&batch.drops)? {
-        if let Some(key) = batch.leases.get(&run_id) {
-            leases::release(&session.ports, key, run_id)?;
-        }
-    }
-    Ok(())
-}
-
-fn record_intents(session: &Session, worker: Uuid, mut batch: Batch) -> Result<Vec<Delivery>, DotError> {
+    flow: &mut Flow,
+    worker: Uuid,
+    mut batch: Batch,
+) -> Result<Vec<Delivery>, DotError> {
     let mut deliveries = Vec::with_capacity(batch.starts.len());
     let deadlines: HashMap<Uuid, String> = queue::start(worker, &batch.starts)?.into_iter().collect();
     for start in batch.starts {
         let (Some(deadline), Some((run, policy, request))) =
             (deadlines.get(&start.run_id), batch.passed.remove(&start.run_id))
         else {
+            flow.withdraw((start.run_id, start.attempt));
             continue;
         };
         let run_ids = (start.run_id, run.process_run_id);
         deliveries.push(Delivery {
             run_id: start.run_id,
             attempt: start.attempt,
-            mode: run.mode,
+            key: second_gate::in_flight_key(&policy, &run.code, &run.args, &run.requested_by),
             code: run.code,
-            fencing_token: start.fencing_token,
+            terms: Terms {
+                mode: run.mode,
+                fencing_token: start.fencing_token,
+                policy: Arc::new(policy),
+                past: run.past,
+                withdrawn: false,
+                age: run.age,
+                key_age: run.key_age,
+                read_at: Instant::now(),
+            },
             request: request.delivered(run_ids, start.attempt, start.fencing_token, deadline),
-            policy,
             egress: Arc::clone(&session.config.egress),
         });
     }

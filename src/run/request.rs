@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::breaker;
+use super::depth;
 use super::gates::{self, Findings, Question};
 use super::session::Session;
 use super::wait;
@@ -15,12 +17,14 @@ use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
-use crate::domain::{canonical, lease};
+use crate::domain::{canonical, lane, lease};
 use crate::error;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
 use crate::pg::{lock, log, user};
 use crate::store::extension::Extension;
 use crate::store::ledger::{self, NewRun};
+use crate::store::queue::Place;
 use crate::store::{event, extension, grant, queue, role};
 
 /// What is known of the worker that would send.
@@ -152,11 +156,35 @@ fn request(
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
     };
-    let mut findings = gates::ask(session, &question);
+    let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
+    ask_capacity(session, requester, &question, &mut findings)?;
+    findings = gates::ask_substrate(session, &question, findings);
     let lease_key = findings.policy.as_ref().and_then(|policy| lease::key(&policy.lease, &call.code, &call.args));
     let token = ask_lease(session, &question, &mut findings, lease_key.as_deref())?;
     warn_of_worker(session, worker, call.mode, &mut findings);
     record(session, requester, call, &question, &findings, lease_key.as_deref(), token)
+}
+
+/// The queue's depth, which may refuse, and the endpoint's breaker, which may warn. Before toggle, guard and lease, so that
+/// a flood is cheap to refuse.
+fn ask_capacity(
+    session: &mut Session,
+    requester: &Requester,
+    question: &Question<'_>,
+    findings: &mut Findings,
+) -> Result<(), DotError> {
+    let Some(policy) = findings.policy.clone() else { return Ok(()) };
+    if question.mode != Mode::Plan && gate::first_block(&findings.decisions).is_some() {
+        return Ok(());
+    }
+    if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
+        findings.note(full);
+    } else if let Some(endpoint) = policy.endpoint
+        && let Some(warning) = breaker::warning(session.closures()?, &endpoint)
+    {
+        findings.note(warning);
+    }
+    Ok(())
 }
 
 /// Invariant 5: the run of the same key that was admitted first, if the tool is catalogued and the run is not a plan.
@@ -284,16 +312,20 @@ fn record(
         lease_key,
         fencing_token: token,
         start_by_s: findings.policy.as_ref().filter(|_| admitted).map(|policy| policy.start_by_s),
+        finish_by_s: findings.policy.as_ref().filter(|_| admitted).map(|policy| policy.finish_by_s),
         requested_by: &requester.name,
         requested_by_oid: requester.oid,
     };
     let row = ledger::insert(&new)?.ok_or_else(|| error::internal("the idempotency key was taken meanwhile"))?;
     event::born(question.run_id, status)?;
     if admitted {
-        queue::push(question.run_id, &permit_for(session, call, question, requester, lease_key))?;
+        let endpoint = findings.policy.as_ref().and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default();
+        let place = Place { lane: lane::of(requester.oid.to_u32(), &call.code), code: &call.code, endpoint };
+        queue::push(question.run_id, place, &permit_for(session, call, question, requester, lease_key))?;
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);
     }
+    fail_point::at(Point::RequestBeforeReturn, &call.code);
     Ok(Requested { row, admitted })
 }
 

@@ -1,18 +1,46 @@
 //! The end of deliveries: answers become states, leases go, executions are counted.
 
-use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use uuid::Uuid;
 
 use super::leases;
-use crate::domain::answer::{self, Answer, Reach};
+use crate::domain::answer::{Answer, Reach, Verdict};
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
+use crate::domain::policy::Policy;
+use crate::domain::retry::{self, Attempt, Next, Past};
 use crate::domain::state::{self, Cause, RunStatus};
-use crate::store::attempt::{self, End, Ended};
+use crate::pg::fail_point::{self, Point};
 use crate::store::event::{self, Remark};
+use crate::store::transition::{self, Move, Moved};
 use crate::store::{port, usage};
+
+/// How long after a run came into doubt its agent is asked first, in milliseconds.
+const FIRST_QUESTION: i64 = 1_000;
+
+/// What the end of a delivery is judged by: the facts of the moment when it was claimed.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Mode.
+    pub mode: Mode,
+    /// The token that it runs under.
+    pub fencing_token: Option<i64>,
+    /// Its policy.
+    pub policy: Arc<Policy>,
+    /// What earlier deliveries did.
+    pub past: Past,
+    /// Somebody has asked to cancel the run.
+    pub withdrawn: bool,
+    /// The run's age at `read_at`.
+    pub age: Duration,
+    /// The age of its first intent at `read_at`.
+    pub key_age: Duration,
+    /// When the ages were read. They go on by the monotonic clock, whatever the server's does.
+    pub read_at: Instant,
+}
 
 /// A delivery that is over.
 #[derive(Clone, Debug)]
@@ -21,33 +49,54 @@ pub struct Outcome {
     pub run_id: Uuid,
     /// The attempt.
     pub attempt: i32,
-    /// Mode.
-    pub mode: Mode,
-    /// The token that it ran under.
-    pub fencing_token: Option<i64>,
+    /// What it is judged by.
+    pub terms: Terms,
     /// What came of it.
     pub answer: Answer,
+    /// How long the agent asked to be left alone.
+    pub retry_after: Option<Duration>,
+}
+
+impl Outcome {
+    fn next(&self) -> Next {
+        let terms = &self.terms;
+        let since = terms.read_at.elapsed();
+        let attempt = Attempt {
+            mode: terms.mode,
+            policy: &terms.policy,
+            number: self.attempt,
+            past: terms.past,
+            age: terms.age + since,
+            key_age: terms.key_age + since,
+            withdrawn: terms.withdrawn,
+            answer: &self.answer,
+            retry_after: self.retry_after,
+        };
+        retry::next(&attempt, chance())
+    }
 }
 
 /// Records outcomes.
 ///
-/// An apply ends as its answer says only while its lease is still granted to it; an answer that comes after the lease
+/// An apply ends as its agent says only while its lease is still granted to it; an answer that comes after the lease
 /// was lost leaves the run in doubt, with the answer in its events. One that comes after the run was ended otherwise is
 /// a remark and nothing more (invariant 12).
 ///
 /// # Errors
 /// XX000 only.
 pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
-    let (mutating, harmless): (Vec<&Outcome>, Vec<&Outcome>) = outcomes.iter().partition(|o| o.mode.mutates());
-    let mut ended = attempt::settle(worker, &ends(&harmless), false)?;
-    ended.extend(attempt::settle(worker, &ends(&mutating), true)?);
-    let missed = missing(outcomes, &ended);
-    let doubtful: Vec<End> = missed.iter().filter(|o| o.mode.mutates()).map(|o| lease_lost(o)).collect();
-    let doubted = attempt::settle(worker, &doubtful, false)?;
-    let late: Vec<&Outcome> = missed.into_iter().filter(|o| doubted.iter().all(|e| e.run_id != o.run_id)).collect();
-    event::remark(&late.into_iter().map(late_answer).collect::<Vec<_>>())?;
-    count(outcomes, ended.iter().chain(&doubted))?;
-    release(outcomes, &ended)
+    let moves: Vec<Move> = outcomes.iter().filter_map(step).collect();
+    leases::confirm(&moves.iter().filter(|m| m.needs_lease).map(|m| m.run_id).collect::<Vec<_>>())?;
+    let mut moved = transition::apply(RunStatus::Running, Some(worker), &moves)?;
+    let missed = missing(outcomes, &moved);
+    let leased = |outcome: &&&Outcome| moves.iter().any(|m| m.run_id == outcome.run_id && m.needs_lease);
+    let doubtful: Vec<Move> = missed.iter().filter(leased).map(|outcome| lease_lost(outcome)).collect();
+    moved.extend(transition::apply(RunStatus::Running, Some(worker), &doubtful)?);
+    event::remark(&missing(outcomes, &moved).into_iter().map(late_answer).collect::<Vec<_>>())?;
+    count(outcomes, &moved)?;
+    release(&moved)?;
+    fail_point::each(Point::SettleBeforeCommit, moved.iter().map(|run| run.code.as_str()));
+    Ok(())
 }
 
 /// Records that agents accepted runs and where they are to be asked.
@@ -67,47 +116,81 @@ pub fn accepted(list: &[(Uuid, i32, String)]) -> Result<(), DotError> {
     event::remark(&remarks)
 }
 
-fn ends(outcomes: &[&Outcome]) -> Vec<End> {
-    outcomes.iter().filter_map(|outcome| end(outcome)).collect()
+/// Lets the leases of runs that are over go.
+///
+/// # Errors
+/// XX000 only.
+pub(super) fn release(moved: &[Moved]) -> Result<(), DotError> {
+    let over: Vec<_> = moved.iter().filter(|run| run.to.is_terminal() && run.lease_key.is_some()).collect();
+    if over.is_empty() {
+        return Ok(());
+    }
+    let ports = port::load()?;
+    for run in over {
+        leases::release(&ports, run.lease_key.as_deref().unwrap_or_default(), run.run_id)?;
+    }
+    Ok(())
 }
 
-fn end(outcome: &Outcome) -> Option<End> {
-    let answer = &outcome.answer;
-    let status = state::next(outcome.mode, Some(RunStatus::Running), answer::cause(outcome.mode, answer))?;
-    let explained = status != RunStatus::Succeeded;
-    let answered = status.is_terminal();
+fn step(outcome: &Outcome) -> Option<Move> {
+    let (answer, terms) = (&outcome.answer, &outcome.terms);
+    let next = outcome.next();
+    let (cause, wait_ms, past) = match next {
+        Next::End(cause) => (cause, (cause == Cause::OutcomeUnknown).then_some(FIRST_QUESTION), None),
+        Next::Again { wait, past } => (Cause::Requeued, i64::try_from(wait.as_millis()).ok(), Some(past)),
+    };
+    let to = state::next(terms.mode, Some(RunStatus::Running), cause)?;
+    let over = to.is_terminal();
     let mut detail = answer.to_detail();
-    if !answered && answer.result.is_some() {
+    if !over && answer.result.is_some() {
         detail["result"] = json!(answer.result);
     }
-    Some(End {
-        run_id: outcome.run_id,
-        attempt: outcome.attempt,
-        fencing_token: outcome.fencing_token,
-        status,
+    if to == RunStatus::Queued {
+        detail["retry_in_ms"] = json!(wait_ms);
+    }
+    let explained = to != RunStatus::Succeeded;
+    Some(Move {
+        fencing_token: terms.fencing_token,
+        needs_lease: terms.mode.mutates() && over && is_told(answer),
         reason: explained.then(|| answer.reason.clone()),
         message: explained.then(|| answer.message.clone()),
-        result: answer.result.clone().filter(|_| answered),
-        observations: answer.observations.clone().filter(|_| answered),
+        result: answer.result.clone().filter(|_| over),
+        observations: answer.observations.clone().filter(|_| over),
         detail,
+        wait_ms,
+        past,
+        keep_lease_ms: keep_lease_ms(&terms.policy),
+        ..Move::new(outcome.run_id, outcome.attempt, to, "", "")
     })
 }
 
+/// True when the agent says what it did or did not do; only that needs the lease to be believed.
+fn is_told(answer: &Answer) -> bool {
+    answer.reach == Reach::Answered && answer.verdict != Verdict::None
+}
+
+/// How long a run in doubt keeps its lease, in milliseconds.
+pub(super) fn keep_lease_ms(policy: &Policy) -> Option<i64> {
+    policy.doubt_lease_s.map(|seconds| seconds * 1000)
+}
+
 /// The end of an apply that answered after its lease was lost.
-fn lease_lost(outcome: &Outcome) -> End {
+fn lease_lost(outcome: &Outcome) -> Move {
     let mut detail = outcome.answer.to_detail();
     detail["result"] = json!(outcome.answer.result);
-    End {
-        run_id: outcome.run_id,
-        attempt: outcome.attempt,
-        fencing_token: outcome.fencing_token,
-        status: state::next(outcome.mode, Some(RunStatus::Running), Cause::OutcomeUnknown)
-            .unwrap_or(RunStatus::InDoubt),
-        reason: Some("lease_lost".into()),
-        message: Some("the answer came after the lease was lost; see the event".into()),
-        result: None,
-        observations: None,
+    Move {
+        fencing_token: outcome.terms.fencing_token,
         detail,
+        // What it says is known; the question is what another holder has done meanwhile, and no agent can tell.
+        wait_ms: None,
+        keep_lease_ms: keep_lease_ms(&outcome.terms.policy),
+        ..Move::new(
+            outcome.run_id,
+            outcome.attempt,
+            RunStatus::InDoubt,
+            "lease_lost",
+            "the answer came after the lease was lost; see the event",
+        )
     }
 }
 
@@ -117,33 +200,21 @@ fn late_answer(outcome: &Outcome) -> Remark {
     Remark { run_id: outcome.run_id, attempt: Some(outcome.attempt), event: "late_answer", detail }
 }
 
-fn missing<'a>(outcomes: &'a [Outcome], ended: &[Ended]) -> Vec<&'a Outcome> {
-    outcomes.iter().filter(|o| ended.iter().all(|e| e.run_id != o.run_id)).collect()
+fn missing<'a>(outcomes: &'a [Outcome], moved: &[Moved]) -> Vec<&'a Outcome> {
+    outcomes.iter().filter(|outcome| moved.iter().all(|run| run.run_id != outcome.run_id)).collect()
 }
 
-/// An execution is a delivery of which bytes may have left.
-fn count<'a>(outcomes: &[Outcome], ended: impl Iterator<Item = &'a Ended>) -> Result<(), DotError> {
-    let reach: HashMap<Uuid, Reach> = outcomes.iter().map(|o| (o.run_id, o.answer.reach)).collect();
-    let codes: Vec<String> =
-        ended.filter(|e| reach.get(&e.run_id) != Some(&Reach::NotSent)).map(|e| e.code.clone()).collect();
-    usage::owe(&codes)
-}
-
-fn release(outcomes: &[Outcome], ended: &[Ended]) -> Result<(), DotError> {
-    let doubtful = |run_id: Uuid| {
-        outcomes.iter().any(|o| o.run_id == run_id && answer::cause(o.mode, &o.answer) == Cause::OutcomeUnknown)
+/// An execution is a run of which bytes may have left; it is counted with the first delivery that did.
+fn count(outcomes: &[Outcome], moved: &[Moved]) -> Result<(), DotError> {
+    let first = |run: &&Moved| {
+        let outcome = outcomes.iter().find(|outcome| outcome.run_id == run.run_id);
+        outcome.is_some_and(|outcome| outcome.answer.reach != Reach::NotSent && outcome.terms.past == Past::None)
     };
-    let over: Vec<(&String, Uuid)> = ended
-        .iter()
-        .filter(|e| !doubtful(e.run_id))
-        .filter_map(|e| e.lease_key.as_ref().map(|key| (key, e.run_id)))
-        .collect();
-    if over.is_empty() {
-        return Ok(());
-    }
-    let ports = port::load()?;
-    for (key, run_id) in over {
-        leases::release(&ports, key, run_id)?;
-    }
-    Ok(())
+    usage::owe(&moved.iter().filter(first).map(|run| run.code.clone()).collect::<Vec<_>>())
+}
+
+/// Random, 0 to 1.
+fn chance() -> f64 {
+    let bits = Uuid::new_v4().as_u128() >> 96;
+    f64::from(u32::try_from(bits).unwrap_or(0)) / f64::from(u32::MAX)
 }

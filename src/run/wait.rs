@@ -46,7 +46,8 @@ pub(super) fn may_see(caller: pgrx::pg_sys::Oid, (role, name): &(pgrx::pg_sys::O
         || user::has_privileges_of(caller, pgrx::pg_sys::ROLE_PG_READ_ALL_DATA.into())
 }
 
-fn unknown(run_id: Uuid) -> DotError {
+/// The same words for a run that does not exist and for one that is somebody else's.
+pub(super) fn unknown(run_id: Uuid) -> DotError {
     DotError::new(SqlState::UndefinedObject, format!("there is no run {run_id}"))
         .detail("Either it does not exist, or it was requested by a role whose runs you may not see.")
 }

@@ -1,100 +1,20 @@
-//! The end of attempts: running -> what came of it, in queue, ledger and events at once; and attempts whose worker is
-//! gone. Intents themselves are written by `queue::start`.
+//! Attempts that are out: those whose worker is gone, those that somebody wants closed, and those of which nobody knows the
+//! end. Intents are written by `queue::start`; ends by `transition`.
 
-use serde_json::{Value, json};
+use std::time::Duration;
+
+use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
+use serde_json::Value;
 use uuid::Uuid;
 
-use super::ledger::list;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
-use crate::domain::state::RunStatus;
+use crate::domain::retry::Past;
 
-/// The end of one attempt.
+/// The last attempt of a run that is running or in doubt.
 #[derive(Clone, Debug)]
-pub struct End {
-    /// The run.
-    pub run_id: Uuid,
-    /// The attempt.
-    pub attempt: i32,
-    /// The token that it ran under.
-    pub fencing_token: Option<i64>,
-    /// The state that follows.
-    pub status: RunStatus,
-    /// Why, for machines; `None` for a success.
-    pub reason: Option<String>,
-    /// Why, for people.
-    pub message: Option<String>,
-    /// The agent's result.
-    pub result: Option<Value>,
-    /// The agent's observations.
-    pub observations: Option<Value>,
-    /// The detail of the event.
-    pub detail: Value,
-}
-
-/// A run whose attempt has ended.
-#[derive(Clone, Debug)]
-pub struct Ended {
-    /// The run.
-    pub run_id: Uuid,
-    /// Its tool.
-    pub code: String,
-    /// Its lease.
-    pub lease_key: Option<String>,
-}
-
-/// Ends attempts: compare and set on state, worker, attempt and token, and on the lease still being granted to this
-/// very run and token when `lease_needed`. The runs that moved; for the others nothing has changed.
-///
-/// # Errors
-/// XX000 only.
-pub fn settle(worker: Uuid, ends: &[End], lease_needed: bool) -> Result<Vec<Ended>, DotError> {
-    let sql = "WITH x AS MATERIALIZED (
-            SELECT * FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, token bigint, status text,
-                reason text, message text, result jsonb, observations jsonb, detail jsonb)
-        ), r AS (
-            UPDATE dot_wrapper.dot_run r
-            SET run_status = x.status, reason = x.reason, message = x.message,
-                result = x.result, observations = x.observations,
-                finished_at = CASE WHEN x.status = 'in_doubt' THEN NULL ELSE clock_timestamp() END
-            FROM x, dot_wrapper.dot_queue q
-            WHERE q.run_id = x.run_id AND q.state = 'running' AND q.worker = $2
-              AND r.run_id = x.run_id AND r.run_status = 'running' AND r.attempts = x.attempt
-              AND r.fencing_token IS NOT DISTINCT FROM x.token
-              AND (NOT $3 OR r.lease_key IS NULL OR EXISTS (
-                    SELECT FROM dot_wrapper.lease_grant g
-                    WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token))
-            RETURNING r.run_id, r.run_status, r.code, r.lease_key
-        ), gone AS (
-            DELETE FROM dot_wrapper.dot_queue q USING r WHERE q.run_id = r.run_id AND r.run_status <> 'in_doubt'
-        ), doubt AS (
-            UPDATE dot_wrapper.dot_queue q SET state = 'in_doubt', worker = NULL
-            FROM r WHERE q.run_id = r.run_id AND r.run_status = 'in_doubt'
-        ), e AS (
-            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail)
-            SELECT x.run_id, x.status, x.attempt, 'running', x.status, x.detail FROM x JOIN r USING (run_id)
-        )
-        SELECT r.run_id, r.code, r.lease_key FROM r";
-    if ends.is_empty() {
-        return Ok(Vec::new());
-    }
-    let items = ends
-        .iter()
-        .map(|e| {
-            json!({"run_id": e.run_id, "attempt": e.attempt, "token": e.fencing_token, "status": e.status.as_str(),
-                   "reason": e.reason, "message": e.message, "result": e.result, "observations": e.observations,
-                   "detail": e.detail})
-        })
-        .collect();
-    spi::rows(sql, &[list(items).into(), spi::uuid(worker).into(), lease_needed.into()], |row| {
-        Ok(Ended { run_id: spi::need_uuid(row, 1)?, code: spi::need(row, 2)?, lease_key: row.get(3)? })
-    })
-}
-
-/// An attempt whose worker is gone.
-#[derive(Clone, Debug)]
-pub struct Orphan {
+pub struct Open {
     /// The run.
     pub run_id: Uuid,
     /// The attempt.
@@ -119,44 +39,105 @@ pub struct Orphan {
     pub requested_by_oid: pgrx::pg_sys::Oid,
     /// The lease.
     pub lease_key: Option<String>,
+    /// What the attempts before it did.
+    pub past: Past,
+    /// Somebody has asked to cancel the run.
+    pub withdrawn: bool,
+    /// Since the run was requested.
+    pub age: Duration,
+    /// Since the intent of its first attempt.
+    pub key_age: Duration,
 }
 
+/// The columns of an open attempt, of `q` (queue), `r` (ledger) and `a` (attempt).
+macro_rules! open {
+    () => {
+        "SELECT q.run_id, r.attempts, r.mode, r.code, r.fencing_token,
+                (SELECT e.detail ->> 'status_url' FROM dot_wrapper.dot_run_event e
+                 WHERE e.run_id = r.run_id AND e.attempt = r.attempts AND e.event = 'accepted'
+                 ORDER BY e.event_id DESC LIMIT 1),
+                (extract(epoch FROM a.deadline - clock_timestamp()) * 1000)::float8,
+                q.permit, r.process_run_id, r.args, r.requested_by_oid, r.lease_key, q.past, q.cancel_requested,
+                (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
+                (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint
+         FROM dot_wrapper.dot_queue q
+         JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
+         JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
+         "
+    };
+}
 /// Takes over attempts that another worker recorded. Call it only while holding the database's worker lock, which
 /// proves that no such worker lives. Locked for this transaction; at most `limit`.
 ///
 /// # Errors
 /// XX000 only.
-pub fn orphans(worker: Uuid, limit: i64) -> Result<Vec<Orphan>, DotError> {
-    let sql = "SELECT q.run_id, r.attempts, r.mode, r.code, r.fencing_token,
-                      (SELECT e.detail ->> 'status_url' FROM dot_wrapper.dot_run_event e
-                       WHERE e.run_id = r.run_id AND e.attempt = r.attempts AND e.event = 'accepted'
-                       ORDER BY e.event_id DESC LIMIT 1),
-                      (extract(epoch FROM a.deadline - clock_timestamp()) * 1000)::float8,
-                      q.permit, r.process_run_id, r.args, r.requested_by_oid, r.lease_key
-               FROM dot_wrapper.dot_queue q
-               JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'running'
-               JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
-               WHERE q.state = 'running' AND q.worker <> $1
-               ORDER BY q.seq LIMIT $2
-               FOR UPDATE OF q SKIP LOCKED";
-    let found = spi::rows(sql, &[spi::uuid(worker).into(), limit.into()], |row| {
-        let Some(mode) = Mode::parse(&spi::need::<String>(row, 3)?) else { return Ok(None) };
-        Ok(Some(Orphan {
-            run_id: spi::need_uuid(row, 1)?,
-            attempt: spi::need(row, 2)?,
-            mode,
-            code: spi::need(row, 4)?,
-            fencing_token: row.get(5)?,
-            status_url: row.get(6)?,
-            left_ms: spi::need(row, 7)?,
-            permit: spi::need(row, 8)?,
-            process_run_id: spi::need_uuid(row, 9)?,
-            args: spi::need_json(row, 10)?,
-            requested_by_oid: spi::need(row, 11)?,
-            lease_key: row.get(12)?,
-        }))
-    })?;
+pub fn orphans(worker: Uuid, limit: i64) -> Result<Vec<Open>, DotError> {
+    let sql = concat!(
+        open!(),
+        "WHERE q.state = 'running' AND q.worker <> $1 AND r.run_status = 'running'
+         ORDER BY q.seq LIMIT $2 FOR UPDATE OF q SKIP LOCKED"
+    );
+    let found = spi::rows(sql, &[spi::uuid(worker).into(), limit.into()], read)?;
     Ok(found.into_iter().flatten().collect())
+}
+
+/// Runs in doubt that it is time to ask the agent about, at most `limit`. Locked; the next question about each is due after
+/// half of the time that has passed since its last attempt began, at least a second and at most ten minutes.
+///
+/// # Errors
+/// XX000 only.
+pub fn doubts(limit: i64) -> Result<Vec<Open>, DotError> {
+    let sql = concat!(
+        open!(),
+        "WHERE q.state = 'in_doubt' AND q.available_at <= clock_timestamp() AND r.run_status = 'in_doubt'
+         ORDER BY q.available_at LIMIT $1 FOR UPDATE OF q SKIP LOCKED"
+    );
+    let found: Vec<Open> = spi::rows(sql, &[limit.into()], read)?.into_iter().flatten().collect();
+    let later = "UPDATE dot_wrapper.dot_queue q
+                 SET available_at = clock_timestamp() + least(greatest((clock_timestamp() - a.intent_at) / 2, '1 s'), '10 min')
+                 FROM dot_wrapper.dot_run r JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
+                 WHERE q.run_id = ANY ($1) AND r.run_id = q.run_id AND q.state = 'in_doubt'";
+    if !found.is_empty() {
+        spi::run(later, &[ids(&found.iter().map(|open| open.run_id).collect::<Vec<_>>()).into()])?;
+    }
+    Ok(found)
+}
+
+/// Runs in doubt that nobody can be asked about, or not before this many milliseconds.
+///
+/// # Errors
+/// XX000 only.
+pub fn ask_later(run_ids: &[Uuid], wait_ms: Option<i64>) -> Result<(), DotError> {
+    if run_ids.is_empty() {
+        return Ok(());
+    }
+    let sql = "UPDATE dot_wrapper.dot_queue q
+               SET available_at = coalesce(clock_timestamp() + $2 * interval '1 millisecond', 'infinity')
+               WHERE q.run_id = ANY ($1) AND q.state = 'in_doubt'";
+    spi::run(sql, &[ids(run_ids).into(), wait_ms.into()]).map(drop)
+}
+
+fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
+    let Some(mode) = Mode::parse(&spi::need::<String>(row, 3)?) else { return Ok(None) };
+    let millis = |ms: Option<i64>| Duration::from_millis(u64::try_from(ms.unwrap_or(0)).unwrap_or(0));
+    Ok(Some(Open {
+        run_id: spi::need_uuid(row, 1)?,
+        attempt: spi::need(row, 2)?,
+        mode,
+        code: spi::need(row, 4)?,
+        fencing_token: row.get(5)?,
+        status_url: row.get(6)?,
+        left_ms: spi::need(row, 7)?,
+        permit: spi::need(row, 8)?,
+        process_run_id: spi::need_uuid(row, 9)?,
+        args: spi::need_json(row, 10)?,
+        requested_by_oid: spi::need(row, 11)?,
+        lease_key: row.get(12)?,
+        past: Past::parse(&spi::need::<String>(row, 13)?),
+        withdrawn: spi::need(row, 14)?,
+        age: millis(row.get(15)?),
+        key_age: millis(row.get(16)?),
+    }))
 }
 
 /// True when there are attempts that another worker recorded.
@@ -168,12 +149,35 @@ pub fn has_orphans(worker: Uuid) -> Result<bool, DotError> {
     Ok(spi::row(sql, &[spi::uuid(worker).into()], |row| spi::need(row, 1))?.unwrap_or(false))
 }
 
+/// True when there are runs in doubt that it is time to ask about.
+///
+/// # Errors
+/// XX000 only.
+pub fn has_doubts() -> Result<bool, DotError> {
+    let sql = "SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue q
+                              WHERE q.state = 'in_doubt' AND q.available_at <= clock_timestamp())";
+    Ok(spi::row(sql, &[], |row| spi::need(row, 1))?.unwrap_or(false))
+}
+
 /// Makes these attempts ours.
 ///
 /// # Errors
 /// XX000 only.
 pub fn adopt(worker: Uuid, run_ids: &[Uuid]) -> Result<(), DotError> {
     let sql = "UPDATE dot_wrapper.dot_queue q SET worker = $1 WHERE q.run_id = ANY ($2) AND q.state = 'running'";
-    spi::run(sql, &[spi::uuid(worker).into(), run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()])
-        .map(drop)
+    spi::run(sql, &[spi::uuid(worker).into(), ids(run_ids).into()]).map(drop)
+}
+
+/// This worker's calls that somebody wants closed.
+///
+/// # Errors
+/// XX000 only.
+pub fn withdrawn(worker: Uuid) -> Result<Vec<(Uuid, i32)>, DotError> {
+    let sql = "SELECT q.run_id, r.attempts FROM dot_wrapper.dot_queue q JOIN dot_wrapper.dot_run r USING (run_id)
+               WHERE q.cancel_requested AND q.state = 'running' AND q.worker = $1";
+    spi::rows(sql, &[spi::uuid(worker).into()], |row| Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?)))
+}
+
+fn ids(run_ids: &[Uuid]) -> Vec<pgrx::Uuid> {
+    run_ids.iter().copied().map(spi::uuid).collect()
 }

@@ -6,16 +6,41 @@ use uuid::Uuid;
 
 use super::ledger::list;
 use super::spi;
+use crate::domain::canonical;
 use crate::domain::error::DotError;
+use crate::domain::seal::{self, EventFacts};
 use crate::domain::state::RunStatus;
+
+/// What marks events as ours: see `domain::seal`. Read once for a statement.
+pub struct Marker(Vec<u8>);
+
+impl Marker {
+    /// The marker of this database.
+    ///
+    /// # Errors
+    /// XX000 only.
+    pub fn load() -> Result<Marker, DotError> {
+        let key = spi::row("SELECT i.permit_key FROM dot_wrapper.instance i", &[], |row| spi::need(row, 1))?;
+        Ok(Marker(key.unwrap_or_default()))
+    }
+
+    /// The mark in hexadecimal digits; `None` where there is no key, as in a database that was restored.
+    pub fn mark(&self, facts: &EventFacts<'_>) -> Option<String> {
+        (!self.0.is_empty()).then(|| canonical::hex(&seal::mark(&self.0, facts)))
+    }
+}
 
 /// Records a run's first state. The gates' decisions are in the run's own row.
 ///
 /// # Errors
 /// XX000 only.
 pub fn born(run_id: Uuid, status: RunStatus) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status) VALUES ($1, $2, $2)";
-    spi::run(sql, &[spi::uuid(run_id).into(), status.as_str().into()]).map(drop)
+    let sql =
+        "INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $2, $2, decode($3, 'hex'))";
+    let (event, detail) = (status.as_str(), serde_json::json!({}));
+    let facts = EventFacts { run_id, event, attempt: None, from_status: None, to_status: Some(event), detail: &detail };
+    let mark = Marker::load()?.mark(&facts);
+    spi::run(sql, &[spi::uuid(run_id).into(), event.into(), mark.into()]).map(drop)
 }
 
 /// A remark: something that happened to a run without changing its state.
@@ -39,12 +64,24 @@ pub fn remark(remarks: &[Remark]) -> Result<(), DotError> {
     if remarks.is_empty() {
         return Ok(());
     }
-    let sql = "INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, detail)
-               SELECT x.run_id, x.event, x.attempt, x.detail
-               FROM jsonb_to_recordset($1) AS x (run_id uuid, event text, attempt integer, detail jsonb)";
+    let sql = "INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, detail, mark)
+               SELECT x.run_id, x.event, x.attempt, x.detail, decode(x.mark, 'hex')
+               FROM jsonb_to_recordset($1) AS x (run_id uuid, event text, attempt integer, detail jsonb, mark text)";
+    let marker = Marker::load()?;
     let items = remarks
         .iter()
-        .map(|r| serde_json::json!({"run_id": r.run_id, "event": r.event, "attempt": r.attempt, "detail": r.detail}))
+        .map(|r| {
+            let facts = EventFacts {
+                run_id: r.run_id,
+                event: r.event,
+                attempt: r.attempt,
+                from_status: None,
+                to_status: None,
+                detail: &r.detail,
+            };
+            serde_json::json!({"run_id": r.run_id, "event": r.event, "attempt": r.attempt, "detail": r.detail,
+                               "mark": marker.mark(&facts)})
+        })
         .collect();
     spi::run(sql, &[list(items).into()]).map(drop)
 }

@@ -48,6 +48,8 @@ pub struct NewRun<'a> {
     pub fencing_token: Option<i64>,
     /// Seconds from now.
     pub start_by_s: Option<i64>,
+    /// Seconds from now.
+    pub finish_by_s: Option<i64>,
     /// The requesting role.
     pub requested_by: &'a str,
     /// Its OID.
@@ -62,14 +64,15 @@ pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
     let sql = "INSERT INTO dot_wrapper.dot_run AS r
         (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
          request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
-         requested_at, finished_at)
+         requested_at, finished_at, finish_by)
         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-               t.now + make_interval(secs => $16), $17::name, $18, $19, t.now, CASE WHEN $19 THEN NULL ELSE t.now END
+               t.now + make_interval(secs => $16), $17::name, $18, $19, t.now, CASE WHEN $19 THEN NULL ELSE t.now END,
+               t.now + make_interval(secs => $20)
         FROM (SELECT clock_timestamp() AS now) t
         ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING
         RETURNING r";
-    #[allow(clippy::cast_precision_loss)] // at most 2,592,000
-    let start_by = run.start_by_s.map(|s| s as f64);
+    #[allow(clippy::cast_precision_loss)] // at most 5,184,000
+    let seconds = |value: Option<i64>| value.map(|s| s as f64);
     let json = |value: &Value| JsonB(value.clone());
     let args = [
         spi::uuid(run.run_id).into(),
@@ -87,10 +90,11 @@ pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
         json(run.gates).into(),
         run.lease_key.into(),
         run.fencing_token.into(),
-        start_by.into(),
+        seconds(run.start_by_s).into(),
         run.requested_by.into(),
         run.requested_by_oid.into(),
         (run.status == RunStatus::Queued).into(),
+        seconds(run.finish_by_s).into(),
     ];
     spi::row(sql, &args, |row| spi::need(row, 1))
 }

@@ -2,30 +2,27 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsRawFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use url::Url;
 use uuid::Uuid;
 
 use super::context::Context;
 use super::turn::{self, Trouble};
-use crate::domain::answer::{Answer, Reach};
+use crate::domain::breaker;
 use crate::domain::decide;
-use crate::domain::mode::Mode;
-use crate::engine::{Call, Config, Engine, Limits, Report, Waker, Wakeup};
+use crate::domain::limits::Flow;
+use crate::engine::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::signals;
+use crate::run;
 use crate::run::claim::Delivery;
-use crate::run::settle::{self, Outcome};
+use crate::run::inquire::{self, Inquiry};
+use crate::run::settle::{self, Outcome, Terms};
 
 /// Outcomes settled in one transaction.
 const BATCH: usize = 500;
-
-/// What has to be known of a call when its report comes.
-#[derive(Clone, Copy, Debug)]
-struct Out {
-    mode: Mode,
-    fencing_token: Option<i64>,
-}
 
 /// The engine and the worker's memory of what it was given.
 pub struct Calls {
@@ -33,8 +30,10 @@ pub struct Calls {
     engine: Option<Engine>,
     waker: Option<Waker>,
     wakeup: Wakeup,
-    out: HashMap<(Uuid, i32), Out>,
+    out: HashMap<(Uuid, i32), Terms>,
+    asked: HashMap<(Uuid, i32), Inquiry>,
     ended: Vec<Outcome>,
+    learned: Vec<(Inquiry, inquire::Finding)>,
     accepted: Vec<(Uuid, i32, String)>,
 }
 
@@ -52,7 +51,9 @@ impl Calls {
             waker: Some(waker),
             wakeup,
             out: HashMap::new(),
+            asked: HashMap::new(),
             ended: Vec::new(),
+            learned: Vec::new(),
             accepted: Vec::new(),
         };
         calls.start_engine();
@@ -80,7 +81,7 @@ impl Calls {
 
     /// True when there are results that are not recorded yet.
     pub fn has_results(&self) -> bool {
-        !self.ended.is_empty() || !self.accepted.is_empty()
+        !self.ended.is_empty() || !self.accepted.is_empty() || !self.learned.is_empty()
     }
 
     /// Hands the settings that are in force now to the engine.
@@ -92,76 +93,132 @@ impl Calls {
 
     /// Sends a call whose intent is committed.
     pub fn submit(&mut self, delivery: Delivery) {
-        self.hand_over(delivery, None);
+        self.hand_over(delivery, Errand::Deliver);
     }
 
-    /// Asks about a call that the agent accepted before this worker lived.
-    pub fn resume(&mut self, delivery: Delivery, status_url: &str) {
-        match url::Url::parse(status_url) {
-            Ok(url) => self.hand_over(delivery, Some(url)),
-            Err(_) => self.ended.push(Outcome {
-                run_id: delivery.run_id,
-                attempt: delivery.attempt,
-                mode: delivery.mode,
-                fencing_token: delivery.fencing_token,
-                answer: Answer::failure(Reach::Sent, "bad_status_location", "the recorded status URL is no URL"),
-            }),
+    /// Goes on asking about a call that the agent accepted before this worker lived.
+    pub fn resume(&mut self, delivery: Delivery, status_url: Url) {
+        self.hand_over(delivery, Errand::Follow(status_url));
+    }
+
+    /// Asks what became of a run in doubt, unless that is being asked already.
+    pub fn inquire(&mut self, inquiry: Inquiry) {
+        let key = (inquiry.delivery.run_id, inquiry.delivery.attempt);
+        if self.asked.contains_key(&key) {
+            return;
+        }
+        self.keep_engine();
+        if let Some(engine) = &self.engine {
+            engine.submit(call(inquiry.delivery.clone(), Errand::Inquire(inquiry.url.clone())));
+            self.asked.insert(key, inquiry);
         }
     }
 
-    fn hand_over(&mut self, delivery: Delivery, resume: Option<url::Url>) {
+    /// Closes calls that somebody has asked to cancel.
+    pub fn withdraw(&mut self, calls: &[(Uuid, i32)]) {
+        for (run_id, attempt) in calls {
+            if let (Some(terms), Some(engine)) = (self.out.get_mut(&(*run_id, *attempt)), &self.engine) {
+                terms.withdrawn = true;
+                engine.cancel(*run_id, *attempt);
+            }
+        }
+    }
+
+    /// Lets the calls that were handed over, and those that will be, begin to send until then.
+    pub fn allow_until(&self, until: Instant) {
+        if let Some(engine) = &self.engine {
+            engine.allow_until(until);
+        }
+    }
+
+    /// Calls that have not begun to send, for want of a connection.
+    pub fn unsent(&self) -> usize {
+        self.engine.as_ref().map_or(0, Engine::unsent)
+    }
+
+    fn hand_over(&mut self, delivery: Delivery, errand: Errand) {
+        self.keep_engine();
+        self.out.insert((delivery.run_id, delivery.attempt), delivery.terms.clone());
+        if let Some(engine) = &self.engine {
+            engine.submit(call(delivery, errand));
+        }
+        fail_point::at(Point::Submitted, "");
+    }
+
+    fn keep_engine(&mut self) {
         if self.engine.as_ref().is_none_or(|engine| !engine.is_alive() && engine.in_flight() == 0) {
             self.start_engine();
-        }
-        let out = Out { mode: delivery.mode, fencing_token: delivery.fencing_token };
-        self.out.insert((delivery.run_id, delivery.attempt), out);
-        if let Some(engine) = &self.engine {
-            engine.submit(call(delivery, resume));
         }
     }
 
     /// Takes the reports in and records them. True when a run has ended.
-    pub fn collect(&mut self, context: &Context) -> Result<bool, Trouble> {
-        self.receive();
+    pub fn collect(&mut self, context: &Context, flow: &mut Flow) -> Result<bool, Trouble> {
+        self.receive(flow);
         self.record_accepted(context)?;
+        self.record_learned(context)?;
         let had = !self.ended.is_empty();
         while !self.ended.is_empty() {
-            self.record_ended(context)?;
+            self.record_ended(context, flow)?;
         }
         Ok(had)
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, flow: &mut Flow) {
         self.wakeup.drain();
         while let Some(report) = self.engine.as_ref().and_then(Engine::try_recv) {
             match report {
                 Report::Accepted { run_id, attempt, status_url } => {
                     self.accepted.push((run_id, attempt, status_url.into()));
                 }
-                Report::Ended { run_id, attempt, answer, .. } => {
-                    // A call that is not in the map was never ours; there is nothing to record it with.
-                    if let Some(out) = self.out.remove(&(run_id, attempt)) {
-                        let (mode, fencing_token) = (out.mode, out.fencing_token);
-                        self.ended.push(Outcome { run_id, attempt, mode, fencing_token, answer });
+                // A call that is not in the map was never ours; there is nothing to record it with.
+                Report::Ended { run_id, attempt, answer, retry_after } => {
+                    fail_point::at(Point::ReportReceived, "");
+                    flow.done((run_id, attempt), &breaker::effect(&answer, retry_after), Instant::now());
+                    if let Some(terms) = self.out.remove(&(run_id, attempt)) {
+                        self.ended.push(Outcome { run_id, attempt, terms, answer, retry_after });
+                    }
+                }
+                Report::Learned { run_id, attempt, finding } => {
+                    if let Some(inquiry) = self.asked.remove(&(run_id, attempt)) {
+                        self.learned.push((inquiry, found(finding)));
                     }
                 }
             }
         }
     }
 
+    fn record_learned(&mut self, context: &Context) -> Result<(), Trouble> {
+        let learned = std::mem::take(&mut self.learned);
+        if learned.is_empty() {
+            return Ok(());
+        }
+        // What could not be recorded is asked again.
+        turn::transaction(context, c"recording what agents said", |_| inquire::learned(&learned))
+    }
+
     fn record_accepted(&mut self, context: &Context) -> Result<(), Trouble> {
         if !self.accepted.is_empty() {
             turn::transaction(context, c"recording acceptances", |_| settle::accepted(&self.accepted))?;
             self.accepted.clear();
+            fail_point::at(Point::AcceptedRecorded, "");
         }
         Ok(())
     }
 
     /// Settles a batch; when that fails, one by one, so that one bad answer does not hold up the others.
-    fn record_ended(&mut self, context: &Context) -> Result<(), Trouble> {
+    fn record_ended(&mut self, context: &Context, flow: &mut Flow) -> Result<(), Trouble> {
         let batch: Vec<Outcome> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
-        match self.settle(context, &batch) {
-            Ok(()) => return Ok(()),
+        let worker = self.worker;
+        let settled = turn::transaction(context, c"settling", |_| {
+            settle::settle(worker, &batch)?;
+            run::breaker::save(flow)
+        });
+        match settled {
+            Ok(()) => {
+                flow.saved();
+                fail_point::at(Point::SettleAfterCommit, "");
+                return Ok(());
+            }
             Err(Trouble::Failed { text, .. }) => {
                 pgrx::log!("dot_wrapper: {} results go one by one: {text}", batch.len())
             }
@@ -200,9 +257,18 @@ fn config() -> Config {
     Config { secrets_dir: guc::secrets_dir(), ca_file: guc::ca_file() }
 }
 
-fn call(delivery: Delivery, resume: Option<url::Url>) -> Call {
+fn found(finding: Finding) -> inquire::Finding {
+    match finding {
+        Finding::Ended(answer) => inquire::Finding::Ended(answer),
+        Finding::Running { retry_after } => inquire::Finding::Running(retry_after),
+        Finding::NeverSeen => inquire::Finding::NeverSeen,
+        Finding::NoAnswer { .. } => inquire::Finding::Nothing,
+    }
+}
+
+fn call(delivery: Delivery, errand: Errand) -> Call {
     let millis = |ms: i64| Duration::from_millis(u64::try_from(ms).unwrap_or(1));
-    let policy = &delivery.policy;
+    let policy = &delivery.terms.policy;
     Call {
         run_id: delivery.run_id,
         attempt: delivery.attempt,
@@ -214,6 +280,6 @@ fn call(delivery: Delivery, resume: Option<url::Url>) -> Call {
         },
         request: delivery.request,
         egress: delivery.egress,
-        resume,
+        errand,
     }
 }

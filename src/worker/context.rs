@@ -30,6 +30,11 @@ impl Context {
         self.seat.take_wake()
     }
 
+    /// Whether a commit has left events to seal since the last call.
+    pub fn take_unsealed(&self) -> bool {
+        self.seat.take_unsealed()
+    }
+
     /// Whether to finish what is in hand and return [`Ended::Left`]: somebody needs the database empty, or the settings
     /// changed. After a few seconds SIGTERM follows where a command waits.
     pub fn must_leave(&self) -> bool {

@@ -9,11 +9,16 @@ use std::time::{Duration, Instant};
 use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::retry::Retry;
+use super::sealing::Sealing;
 use super::turn::{self, Trouble};
 use crate::guc;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::{latch, lock, session, signals};
-use crate::run::{claim, leases, recover, usage};
-use crate::store::{attempt, extension, grant, port, queue};
+use crate::run::careful::{self, Next};
+use crate::run::claim::{self, Claimed, Pick};
+use crate::run::pick::Memory;
+use crate::run::{inquire, leases, recover, usage, watch};
+use crate::store::{attempt, extension, grant, port, queue, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -21,6 +26,12 @@ const BATCH: usize = 200;
 const TEND_EVERY: Duration = Duration::from_secs(1);
 /// And no later than this after work has come in: a third of the shortest lease that a policy can set.
 const TEND_NEW: Duration = Duration::from_secs(3);
+/// How long a call may begin to send after the toggle was seen on. A toggle that is turned off stops what is new within this.
+const OPEN_FOR: Duration = Duration::from_millis(900);
+/// How old that sight may be before it is renewed, while calls wait for their connections.
+const LOOK_AGAIN: Duration = Duration::from_millis(400);
+/// How long a worker whose predecessor died takes up one run at a time, unless it has seen the end of the queue before.
+const CAREFUL: Duration = Duration::from_secs(30);
 
 /// Works until the extension is gone or somebody needs the database.
 pub fn run(context: &Context) -> Ended {
@@ -28,8 +39,15 @@ pub fn run(context: &Context) -> Ended {
     let mut worker = Worker {
         context,
         calls: Calls::start(context.identity),
+        memory: Memory::default(),
+        sealing: Sealing::start(),
         recovering: true,
+        begun: false,
+        careful_until: None,
         look: true,
+        look_at: None,
+        open_at: None,
+        doubts: true,
         tend_at: now,
         // A worker before this one may have left something to count.
         pay_at: Some(now),
@@ -37,6 +55,8 @@ pub fn run(context: &Context) -> Ended {
         claiming: Retry::new("claiming"),
         tending: Retry::new("tending leases"),
         paying: Retry::new("moving usage_count and last_executed"),
+        watching: Retry::new("looking at the master toggle"),
+        inquiring: Retry::new("asking about runs in doubt"),
     };
     loop {
         match worker.turn() {
@@ -50,10 +70,23 @@ pub fn run(context: &Context) -> Ended {
 struct Worker<'a> {
     context: &'a Context,
     calls: Calls,
+    /// What is out, and how far the queue has been emptied.
+    memory: Memory,
+    sealing: Sealing,
     /// What a dead worker left is not yet taken care of; nothing new is claimed before.
     recovering: bool,
+    /// This worker's beginning is on record.
+    begun: bool,
+    /// Until then one run at a time: the worker before this one died.
+    careful_until: Option<Instant>,
     /// There may be something to claim.
     look: bool,
+    /// When the next run that waits for its time may be claimed.
+    look_at: Option<Instant>,
+    /// When the toggle was last seen on.
+    open_at: Option<Instant>,
+    /// There may be runs in doubt that it is time to ask about.
+    doubts: bool,
     tend_at: Instant,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
@@ -61,6 +94,8 @@ struct Worker<'a> {
     claiming: Retry,
     tending: Retry,
     paying: Retry,
+    watching: Retry,
+    inquiring: Retry,
 }
 
 impl Worker<'_> {
@@ -68,6 +103,7 @@ impl Worker<'_> {
     fn turn(&mut self) -> Result<Duration, Trouble> {
         if signals::reload_config_if_asked() {
             self.calls.reconfigure();
+            self.memory.forget();
             self.look = true;
         }
         if self.collecting.is_due() {
@@ -81,9 +117,14 @@ impl Worker<'_> {
             self.look = true;
             self.tend_by(TEND_NEW);
         }
+        self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
         if self.claiming.is_due() {
             let outcome = if self.recovering { self.recover() } else { self.claim() };
             self.claiming.note(outcome)?;
+        }
+        if self.watching.is_due() {
+            let outcome = self.watch();
+            self.watching.note(outcome)?;
         }
         if self.paying.is_due() {
             let outcome = self.pay();
@@ -93,6 +134,11 @@ impl Worker<'_> {
             let outcome = self.tend();
             self.tending.note(outcome)?;
         }
+        if self.inquiring.is_due() {
+            let outcome = self.inquire();
+            self.inquiring.note(outcome)?;
+        }
+        self.sealing.step(self.context)?;
         Ok(self.next_turn())
     }
 
@@ -102,7 +148,14 @@ impl Worker<'_> {
         if self.calls.in_flight() == 0 {
             let outcome = self.pay();
             self.paying.note(outcome)?;
+            self.sealing.finish(self.context)?;
+            let (worker, what) = (self.context.identity, c"leaving");
+            turn::transaction(self.context, what, |_| worker_life::end(worker))?;
             return Err(Trouble::Left);
+        }
+        if self.watching.is_due() {
+            let outcome = self.watch();
+            self.watching.note(outcome)?;
         }
         // What is out keeps its lease to the end.
         if self.tending.is_due() {
@@ -113,9 +166,10 @@ impl Worker<'_> {
     }
 
     fn collect(&mut self) -> Result<(), Trouble> {
-        if self.calls.collect(self.context)? {
+        if self.calls.collect(self.context, &mut self.memory.flow)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
+            self.sealing.notice();
         }
         Ok(())
     }
@@ -125,36 +179,127 @@ impl Worker<'_> {
             // Somebody's function let go of all advisory locks, and another process took ours: it is the worker now.
             return Err(Trouble::Left);
         }
-        let found = turn::transaction(self.context, c"recovering", |extension| {
-            recover::recover(extension, self.context.identity)
+        let (begun, worker) = (self.begun, self.context.identity);
+        let (unclean, found) = turn::transaction(self.context, c"recovering", |extension| {
+            let unclean = !begun && worker_life::begin(worker)?;
+            Ok((unclean, recover::recover(extension, worker)?))
         })?;
-        if found.doubted > 0 {
-            pgrx::log!("dot_wrapper: {} runs of a worker that is gone have an unknown outcome", found.doubted);
+        self.begun = true;
+        if unclean {
+            self.careful_until = Some(Instant::now() + CAREFUL);
+        }
+        if found.lost > 0 {
+            pgrx::log!("dot_wrapper: {} calls of a worker that is gone have an unknown outcome", found.lost);
             self.pay_at.get_or_insert_with(Instant::now);
         }
         for (delivery, status_url) in found.resumed {
-            self.calls.resume(delivery, &status_url);
+            self.memory.flow.adopt(&delivery.ask());
+            self.calls.resume(delivery, status_url);
         }
         self.recovering = found.more;
+        self.sealing.notice();
         Ok(())
     }
 
-    /// Claims while there is room, and hands the calls over only after the intents are committed.
+    /// Claims while there is room, and hands the calls over only after the intents are committed. Looks for calls to close
+    /// even when there is no room.
     fn claim(&mut self) -> Result<(), Trouble> {
         let room = self.room().min(BATCH);
-        if !self.look || room == 0 {
+        if !self.look {
             return Ok(());
         }
-        let claimed = turn::transaction(self.context, c"claiming", |extension| {
-            claim::claim(extension, self.context.identity, room)
-        })?;
-        // A full batch, or one in which runs were refused, may not have been all.
-        self.look = claimed.seen == room;
-        if let Some(soonest) = claimed.deliveries.iter().map(|d| d.policy.lease_ttl_s / 3).min() {
+        let pick = self.next_careful(room)?;
+        let (asked, worker) = (Instant::now(), self.context.identity);
+        let memory = &mut self.memory;
+        let claimed =
+            turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, memory, worker, pick));
+        let mut claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(trouble) => {
+                self.memory.failed();
+                if let (Trouble::Failed { .. }, Pick::Only(run_id)) = (&trouble, pick) {
+                    // An error is not a death: the note that was made before is taken back.
+                    turn::transaction(self.context, c"claiming one by one", |_| queue::unmark(run_id))?;
+                }
+                return Err(trouble);
+            }
+        };
+        fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
+        let more = self.memory.committed(claimed.sight.take(), &claimed.held, &claimed.parked);
+        self.look = more && !claimed.suspended && !matches!(pick, Pick::UpTo(0));
+        self.send(claimed, asked)
+    }
+
+    fn send(&mut self, claimed: Claimed, asked: Instant) -> Result<(), Trouble> {
+        self.calls.withdraw(&claimed.withdrawn);
+        let due = claimed.due.map(|due| Instant::now() + due);
+        self.look_at = due.into_iter().chain(self.memory.next_due()).min();
+        if claimed.seen > 0 {
+            self.sealing.notice();
+        }
+        if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
             self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
+            self.open_at = Some(asked);
+            self.calls.allow_until(asked + OPEN_FOR);
+            if asked.elapsed() >= LOOK_AGAIN {
+                // Gates that took long have told about a moment that is past.
+                let outcome = self.renew();
+                self.watching.note(outcome)?;
+            }
         }
         for delivery in claimed.deliveries {
             self.calls.submit(delivery);
+        }
+        Ok(())
+    }
+
+    /// As many as there is room for; or one to take up alone, when the worker before this one died.
+    fn next_careful(&mut self, room: usize) -> Result<Pick, Trouble> {
+        self.careful_until.take_if(|until| Instant::now() >= *until);
+        if room == 0 || self.careful_until.is_none() {
+            return Ok(Pick::UpTo(room));
+        }
+        let memory = &mut self.memory;
+        match turn::transaction(self.context, c"claiming one by one", |_| careful::next(memory))? {
+            Next::This(run_id) => Ok(Pick::Only(run_id)),
+            Next::Later => Ok(Pick::UpTo(0)),
+            Next::Nothing => {
+                self.careful_until = None;
+                Ok(Pick::UpTo(room))
+            }
+        }
+    }
+
+    /// Renews the leave to send while calls wait for their connections.
+    fn watch(&mut self) -> Result<(), Trouble> {
+        if self.calls.unsent() > 0 && self.open_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+            self.renew()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the toggle, and lets calls begin to send for a moment if it is on.
+    fn renew(&mut self) -> Result<(), Trouble> {
+        let asked = Instant::now();
+        let open = turn::transaction(self.context, c"looking at the master toggle", watch::is_open)?;
+        // Looked at, whatever it said: without leave the calls end as withheld when their connections are made.
+        self.open_at = Some(asked);
+        if open {
+            self.calls.allow_until(asked + OPEN_FOR);
+        }
+        Ok(())
+    }
+
+    /// Asks the agents of runs in doubt.
+    fn inquire(&mut self) -> Result<(), Trouble> {
+        if !std::mem::take(&mut self.doubts) || self.recovering {
+            return Ok(());
+        }
+        let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
+        if turn::transaction(self.context, c"asking about runs in doubt", here)? {
+            for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
+                self.calls.inquire(inquiry);
+            }
         }
         Ok(())
     }
@@ -171,17 +316,18 @@ impl Worker<'_> {
         }
         let poll = guc::poll_interval();
         let worker = self.context.identity;
-        let (more, due, orphans) = turn::transaction(self.context, c"tending leases", |_| {
+        let (more, due, orphans, doubts) = turn::transaction(self.context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
-                return Ok((false, None, false));
+                return Ok((false, None, false, false));
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
                 more = leases::tend(&port::load()?)?;
             }
             let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
-            Ok((more, due, attempt::has_orphans(worker)?))
+            Ok((more, due, attempt::has_orphans(worker)?, attempt::has_doubts()?))
         })?;
+        self.doubts |= doubts;
         let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.tend_at = now + if more { Duration::ZERO } else { next };
         // A restored dump brings attempts of workers that never were here.
@@ -212,8 +358,20 @@ impl Worker<'_> {
         if let Some(pay_at) = self.pay_at {
             wait = wait.min(self.paying.wait(pay_at, now));
         }
+        if let Some(at) = self.look_at {
+            wait = wait.min(self.claiming.wait(at, now));
+        }
+        if self.calls.unsent() > 0 {
+            wait = wait.min(self.watching.wait(self.open_at.map_or(now, |at| at + LOOK_AGAIN), now));
+        }
+        if self.doubts && !self.recovering {
+            wait = wait.min(self.inquiring.wait(now, now));
+        }
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
+        }
+        if let Some(due) = self.sealing.wait(now) {
+            wait = wait.min(due);
         }
         wait
     }
@@ -225,6 +383,10 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
+        }
+        // Or what nobody has told of, as after COMMIT PREPARED.
+        if woken.latch || woken.readable || timeout >= guc::poll_interval() {
+            self.sealing.notice();
         }
     }
 }

@@ -59,6 +59,11 @@ impl Seat {
         self.0.wake.swap(false, AcqRel)
     }
 
+    /// Whether a commit has left events to seal since the last call.
+    pub fn take_unsealed(&self) -> bool {
+        self.0.unsealed.swap(false, AcqRel)
+    }
+
     /// Whether the worker is to finish what it has in hand and exit.
     pub fn must_leave(&self) -> bool {
         self.0.leave.load(Acquire)

@@ -19,6 +19,7 @@ pub mod hold;
 pub mod launcher;
 pub mod pace;
 pub mod retry;
+pub mod sealing;
 pub mod slots;
 pub mod start;
 pub mod turn;

@@ -77,11 +77,13 @@ pub enum Reason {
     RoleNoLogin = 10,
     /// That role may not connect to the database.
     RoleNoConnect = 11,
+    /// That role is a member of one that is more.
+    RoleMembership = 12,
     /// The library does not know this version of the extension.
-    OtherVersion = 12,
+    OtherVersion = 13,
 }
 
-const REASONS: [(Reason, &str); 12] = [
+const REASONS: [(Reason, &str); 13] = [
     (Reason::OtherVersion, "the library does not know this version of the extension: update it, or restart the server"),
     (Reason::Ended, "the worker ended with an error; the server log has it"),
     (Reason::NeverStarted, "the worker could not start; the server log says why"),
@@ -94,6 +96,10 @@ const REASONS: [(Reason, &str); 12] = [
     (Reason::RoleReplication, "the role in dot_wrapper.worker_role has REPLICATION"),
     (Reason::RoleNoLogin, "the role in dot_wrapper.worker_role has no LOGIN"),
     (Reason::RoleNoConnect, "the role in dot_wrapper.worker_role may not connect to the database"),
+    (
+        Reason::RoleMembership,
+        "the role in dot_wrapper.worker_role is a member of a superuser, or of another role that is more than it may be",
+    ),
 ];
 
 impl Reason {
@@ -186,6 +192,7 @@ fn reset(slot: &Slot, database: u32) {
     slot.reason.store(Reason::None as u8, Relaxed);
     slot.failures.store(0, Relaxed);
     slot.wake.store(false, Relaxed);
+    slot.unsealed.store(false, Relaxed);
     slot.leave.store(false, Relaxed);
     slot.probe.store(false, Relaxed);
     slot.database.store(database, Release);
@@ -267,6 +274,16 @@ pub fn wake_worker(database: Oid) -> bool {
     slot.wake.store(true, Release);
     slot.latch.set();
     slot.pid.load(Acquire) != 0
+}
+
+/// Tells this database's worker that there is something to seal and nothing else. However many commits do, it is woken
+/// once for each time it has sealed. Never fails.
+pub fn note_unsealed(database: Oid) {
+    if let Some(slot) = find(database)
+        && !slot.unsealed.swap(true, AcqRel)
+    {
+        slot.latch.set();
+    }
 }
 
 /// Asks this database's worker to finish what it has in hand and exit. Returns its pid, 0 for none.

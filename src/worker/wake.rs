@@ -1,6 +1,6 @@
 //! Waking the worker at commit.
 //!
-//! Lives here: the one request that the API makes. Does not live here: anything that a run depends on. A wake is a hint;
+//! Lives here: the two requests that the API makes. Does not live here: anything that a run depends on. A wake is a hint;
 //! what gets lost (PREPARE TRANSACTION, a worker just starting) is found by the worker's poll.
 
 use super::slots;
@@ -12,6 +12,18 @@ static WAKE: AtEnd = AtEnd::new(|end| {
         slots::nudge(session::database());
     }
 });
+
+static SEAL: AtEnd = AtEnd::new(|end| {
+    if end == End::Committed {
+        slots::note_unsealed(session::database());
+    }
+});
+
+/// Tells this database's worker when the current transaction commits that there is something to seal: a plan or a
+/// refusal, for which it has nothing else to do.
+pub fn request_seal() {
+    SEAL.once();
+}
 
 /// Wakes this database's worker when the current transaction commits, once, however often this is called in it. Where
 /// there is no worker, the launcher may be asked to look.

@@ -27,8 +27,8 @@ fn bench() -> Bench {
     let bench = Bench::on(Arc::new(cluster));
     bench.exec(
         "UPDATE dot_wrapper.endpoint SET auth_secret = 'file_token';
-         INSERT INTO dot_wrapper.endpoint (name, base_url, auth_header, auth_scheme, auth_secret)
-             SELECT 'second', base_url, 'X-Token', '', 'env.token' FROM dot_wrapper.endpoint;
+         INSERT INTO dot_wrapper.endpoint (name, base_url, auth_header, auth_scheme, auth_secret, breaker_failures)
+             SELECT 'second', base_url, 'X-Token', '', 'env.token', 0 FROM dot_wrapper.endpoint;
          INSERT INTO dot_wrapper.policy (scope, name, endpoint) VALUES ('tool', 'DOT-2', 'second');
          UPDATE dot_wrapper.policy SET lease = 'none', total_timeout_ms = 3000 WHERE name = 'agent_api'",
     );

@@ -6,6 +6,7 @@ mod gating;
 mod lease;
 mod limits;
 mod network;
+mod one_to_one;
 mod quarantine;
 mod retry;
 mod standby;

@@ -82,7 +82,7 @@ INSERT INTO dot_wrapper.policy (scope, name, endpoint) VALUES ('engine', 'agent_
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
 INSERT INTO dot_wrapper.egress_rule (host) VALUES ('agent.invalid');
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
-UPDATE dot_config SET value = 'on' WHERE key = 'iu_core.operator_runtime_enabled';
+UPDATE dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled';
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
 UPDATE dot_config SET value = '1' WHERE key = 'fs_snapshot_present';
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');

@@ -44,7 +44,8 @@ fn a_server_that_closes_is_not_asked_again() {
 
 #[test]
 fn a_server_that_closes_before_it_reads_is_not_asked_again() {
-    let server = Server::connections_to(|_| {});
+    // Something has arrived; it is not read.
+    let server = Server::connections_to(|stream| drop(stream.peek(&mut [0])));
     let answer = unknown(&server, call(server.port), "connection_lost");
     assert_eq!(answer.http_status, None);
 }
@@ -149,14 +150,14 @@ fn a_body_that_announces_too_much_is_not_read() {
 
 #[test]
 fn an_error_status_counts_even_when_its_body_hangs() {
-    for (status, verdict) in [("503", Verdict::None), ("409", Verdict::Refused)] {
+    for status in ["503", "409"] {
         let server = Server::start(move |_, _, stream| {
             let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n");
             let _ = stream.write_all(head.as_bytes());
             wait_for_close(stream);
         });
         let answer = Rig::new().run(short(server.port, SHORT));
-        assert_end(&answer, Reach::Answered, verdict, &format!("http_{status}"));
+        assert_end(&answer, Reach::Answered, Verdict::None, &format!("http_{status}"));
     }
 }
 

@@ -3,18 +3,20 @@
 use std::collections::HashSet;
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::server::{Server, json, wait_for_close};
-use super::{Config, Rig, assert_end, call};
+use super::{Call, Config, Rig, assert_end, call};
 use crate::domain::answer::{Reach, Verdict};
+use crate::engine::departure::Permission;
 use crate::engine::reports::Reports;
 use crate::engine::thread::watched;
-use crate::engine::{Engine, Report, Waker};
+use crate::engine::ticket::Ticket;
+use crate::engine::{Engine, Errand, Finding, Report, Waker};
 
 const OK: &str = r#"{"status":"succeeded"}"#;
 
@@ -63,16 +65,35 @@ fn a_slow_call_does_not_hold_up_another() {
     assert_eq!(rig.end().verdict, Verdict::Succeeded);
 }
 
+fn asked_by_key(mut call: Call) -> Call {
+    call.errand = Errand::Inquire(call.request.url.clone());
+    call
+}
+
 #[test]
-fn a_panic_in_a_delivery_is_a_report() {
+fn a_panic_in_a_call_is_a_report() {
     let (waker, wakeup) = Waker::pair().unwrap();
     let (channel, incoming) = mpsc::channel();
     let reports = Reports::new(channel, waker);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(watched(Uuid::from_u128(7), 3, async { panic!("a defect, in a test") }, reports));
-    let Report::Ended { run_id, attempt, answer, .. } = incoming.try_recv().unwrap() else { panic!("an end") };
-    assert_eq!((run_id, attempt), (Uuid::from_u128(7), 3));
-    assert_end(&answer, Reach::Sent, Verdict::None, "engine_panic");
+    let permission = Arc::new(Permission::none());
+    let panicking = |call: Call| {
+        let ticket = Ticket::of(&call, &permission);
+        runtime.block_on(watched(ticket, async { panic!("a defect, in a test") }, reports.clone()));
+        incoming.try_recv().unwrap()
+    };
+    for (errand, reach) in [(Errand::Deliver, Reach::NotSent), (Errand::Follow(call(1).request.url), Reach::Sent)] {
+        let Report::Ended { run_id, attempt, answer, .. } = panicking(Call { errand, ..call(1) }) else {
+            panic!("an end")
+        };
+        assert_eq!((run_id, attempt), (call(1).run_id, call(1).attempt));
+        assert_end(&answer, reach, Verdict::None, "engine_panic");
+    }
+    let Report::Learned { finding: Finding::NoAnswer { message, .. }, .. } = panicking(asked_by_key(call(1))) else {
+        panic!("an end")
+    };
+    assert!(message.contains("defect"), "{message}");
+    assert!(incoming.try_recv().is_err(), "one report each");
     assert!(wakeup.as_raw_fd() >= 0);
 }
 
@@ -86,20 +107,22 @@ fn a_thread_that_never_runs_loses_no_report() {
     .unwrap();
     assert!(!engine.is_alive());
     engine.submit(call(1));
-    let mut resumed = call(1);
-    resumed.attempt = 2;
-    resumed.resume = Some(resumed.request.url.clone());
-    engine.submit(resumed);
+    let mut followed = call(1);
+    followed.attempt = 2;
+    followed.errand = Errand::Follow(followed.request.url.clone());
+    engine.submit(followed);
     for reach in [Reach::NotSent, Reach::Sent] {
         let Some(Report::Ended { answer, .. }) = engine.try_recv() else { panic!("an end") };
         assert_end(&answer, reach, Verdict::None, "engine_down");
     }
-    assert_eq!(engine.in_flight(), 0);
+    engine.submit(asked_by_key(call(1)));
+    assert!(matches!(engine.try_recv(), Some(Report::Learned { finding: Finding::NoAnswer { .. }, .. })));
+    assert_eq!((engine.in_flight(), engine.unsent()), (0, 0));
     assert!(engine.try_recv().is_none());
 }
 
 #[test]
-fn a_call_that_died_with_the_thread_may_have_been_sent() {
+fn a_call_that_died_with_the_thread_is_known_to_have_been_sent_or_not() {
     let (waker, _wakeup) = Waker::pair().unwrap();
     let (hold, held) = mpsc::channel();
     let engine = Engine::start(Config::default(), waker, |body| {
@@ -112,7 +135,7 @@ fn a_call_that_died_with_the_thread_may_have_been_sent() {
     assert!(engine.is_alive() && engine.try_recv().is_none());
     drop(body);
     let Some(Report::Ended { answer, .. }) = engine.try_recv() else { panic!("an end") };
-    assert_end(&answer, Reach::Sent, Verdict::None, "engine_panic");
+    assert_end(&answer, Reach::NotSent, Verdict::None, "engine_panic");
     assert_eq!(engine.in_flight(), 0);
 }
 

@@ -2,20 +2,25 @@
 //! beyond this machine, and no waiting that stands for synchronisation.
 
 mod answers;
+mod cuts;
+mod departures;
 mod docs;
 mod faults;
+mod inquiries;
 mod lifecycle;
 mod network;
 mod polling;
+mod rebinding;
 mod secrets;
 mod server;
+mod targets;
 mod tls;
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::net::UnixStream;
@@ -24,7 +29,7 @@ use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
-use super::{Call, Config, Engine, Limits, Report, Waker, Wakeup};
+use super::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
 use crate::domain::answer::{Answer, Reach, Verdict};
 use crate::domain::egress::{Rule, Rules};
 use crate::domain::mode::Mode;
@@ -52,6 +57,7 @@ impl Rig {
     fn with(config: Config) -> Self {
         let (waker, wakeup) = Waker::pair().unwrap();
         let engine = Engine::start(config, waker, |body| std::thread::Builder::new().spawn(body)).unwrap();
+        engine.allow_until(Instant::now() + Duration::from_secs(3600));
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let bell = runtime.block_on(async {
             let same = wakeup.as_fd().try_clone_to_owned().unwrap();
@@ -75,6 +81,20 @@ impl Rig {
                     *self.retry_after.borrow_mut() = retry_after;
                     return answer;
                 }
+                Some(Report::Learned { finding, .. }) => panic!("{finding:?}"),
+                None => self.sleep(),
+            }
+        }
+    }
+
+    /// Asks by key at a URL relative to the request's, and waits for what is learned.
+    fn inquire(&self, mut call: Call, at: &str) -> Finding {
+        call.errand = Errand::Inquire(call.request.url.join(at).unwrap());
+        self.engine.submit(call);
+        loop {
+            match self.engine.try_recv() {
+                Some(Report::Learned { finding, .. }) => return finding,
+                Some(other) => panic!("{other:?}"),
                 None => self.sleep(),
             }
         }
@@ -82,7 +102,7 @@ impl Rig {
 
     /// Waits for a wake and takes it.
     fn sleep(&self) {
-        let woken = async { timeout(Duration::from_secs(30), self.bell.readable()).await.expect("no report").unwrap() };
+        let woken = async { timeout(Duration::from_secs(90), self.bell.readable()).await.expect("no report").unwrap() };
         self.runtime.block_on(woken);
         self.wakeup.drain();
         // The runtime believes in a wake until it sees for itself that there is none. A later one may be taken here: its
@@ -155,15 +175,15 @@ fn call_at(base: &str, secret: Option<&str>, rules: Vec<Rule>) -> Call {
     Call {
         run_id: facts.run_id,
         attempt: facts.attempt,
+        errand: Errand::Deliver,
         request: request(&endpoint, &facts).unwrap(),
         limits: Limits {
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(10),
-            total: Duration::from_secs(20),
+            connect: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(60),
             max_response_bytes: CAP,
         },
         egress: Arc::new(Rules(rules)),
-        resume: None,
     }
 }
 

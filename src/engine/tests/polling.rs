@@ -9,6 +9,7 @@ use url::Url;
 use super::server::{Server, json};
 use super::{Rig, assert_end, call, call_at, rule};
 use crate::domain::answer::{Reach, Verdict};
+use crate::engine::Errand;
 
 const NOW: &str = "Retry-After: 0\r\n";
 const DONE: &str = r#"{"status":"succeeded","result":{"n":1}}"#;
@@ -144,7 +145,7 @@ fn an_acceptance_without_a_place_to_ask_is_unknown() {
 fn resuming_asks_and_does_not_send() {
     let server = script(vec![json("202 Accepted", NOW, ""), json("200 OK", "", DONE)]);
     let mut call = call(server.port);
-    call.resume = Some(call.request.url.join("/s").unwrap());
+    call.errand = Errand::Follow(call.request.url.join("/s").unwrap());
     let rig = Rig::new();
     assert_end(&rig.run(call), Reach::Answered, Verdict::Succeeded, "ok");
     assert_eq!(lines(&server), ["GET /s", "GET /s"]);
@@ -162,7 +163,7 @@ fn resuming_never_claims_that_nothing_was_sent() {
     ] {
         let mut call = call_at("http://127.0.0.1:1", secret, rules());
         call.limits.total = Duration::from_millis(300);
-        call.resume = Some(Url::parse(url).unwrap());
+        call.errand = Errand::Follow(Url::parse(url).unwrap());
         assert_end(&Rig::new().run(call), Reach::Sent, Verdict::None, reason);
     }
 }

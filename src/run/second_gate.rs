@@ -1,0 +1,226 @@
+//! The gates, asked again in the transaction that records the intent. A run that they stop ends as what has been done
+//! before allows: see `domain::retry::Past::end`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::claim::Batch;
+use super::gates::{self, Findings, Question};
+use super::pick::Parked;
+use super::session::Session;
+use crate::domain::decide;
+use crate::domain::error::DotError;
+use crate::domain::gate::{self, Decision, Gate};
+use crate::domain::lease;
+use crate::domain::limits::{Ask, By, Call, Flow};
+use crate::domain::policy::Policy;
+use crate::domain::retry::{self, Past};
+use crate::domain::state::{Cause, RunStatus, next};
+use crate::pg::fail_point::{self, Point};
+use crate::pg::xact;
+use crate::store::candidate::QueuedRun;
+use crate::store::grant;
+use crate::store::queue::Start;
+use crate::store::role::Requester;
+use crate::store::transition::Move;
+
+/// Asks everything again, for one run, and notes in the batch what follows.
+///
+/// # Errors
+/// XX000 only.
+pub(super) fn ask(
+    session: &mut Session,
+    requesters: &[Requester],
+    run_id: Uuid,
+    run: QueuedRun,
+    flow: &mut Flow,
+    batch: &mut Batch,
+) -> Result<(), DotError> {
+    fail_point::at(Point::ClaimGate, &run.code);
+    let mut findings = find(session, requesters, run_id, &run);
+    let mut token = None;
+    let call = (run_id, run.attempts + 1);
+    if gate::first_block(&findings.decisions).is_none() {
+        // Before the lease, which writes: a run that has to wait for room leaves no trace.
+        if let Some(policy) = &findings.policy
+            && !has_room(flow, call, &run, policy, batch)
+        {
+            return Ok(());
+        }
+        let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
+        findings.decisions.push(decision);
+        token = granted;
+    }
+    let gates = findings.to_json();
+    if let Some(block) = gate::first_block(&findings.decisions) {
+        flow.withdraw(call);
+        if block.is_passing() {
+            batch.postponed.push(run_id);
+        } else {
+            batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
+        }
+        return Ok(());
+    }
+    let (Some(mut policy), Some(request)) = (findings.policy, findings.request) else { return Ok(()) };
+    policy.total_timeout_ms = policy.total_timeout_ms.min(run.left_ms.max(1));
+    let deadline_ms = (policy.connect_timeout_ms + policy.total_timeout_ms).min(run.left_ms.max(1));
+    batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, gates });
+    batch.passed.insert(run_id, (run, policy, request));
+    Ok(())
+}
+
+/// Whether the limits let it go now; it counts from here on. Notes what it waits for.
+fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch: &mut Batch) -> bool {
+    let key = in_flight_key(policy, &run.code, &run.args, &run.requested_by);
+    let ask = Ask {
+        call,
+        endpoint: policy.endpoint.as_deref().unwrap_or_default(),
+        code: &run.code,
+        max_in_flight: policy.max_in_flight,
+        key: key.as_ref().map(|(key, limit)| (key.as_str(), *limit)),
+    };
+    match (flow.admit(&ask, Instant::now()), key) {
+        (Ok(()), _) => return true,
+        (Err(hold), Some((key, limit))) if hold.by == By::Key => {
+            batch.parked.push(Parked { run_id: call.0, key, limit });
+        }
+        (Err(_), _) => {
+            batch.held.insert(call.0);
+        }
+    }
+    false
+}
+
+/// What `max_in_flight_per_key` counts by, and how many; `None` without such a limit.
+pub(super) fn in_flight_key(policy: &Policy, code: &str, args: &Value, role: &str) -> Option<(String, i64)> {
+    let limit = policy.max_in_flight_per_key?;
+    let template = policy.in_flight_key.replace("{role}", role);
+    Some((lease::key(&template, code, args)?, limit))
+}
+
+/// All gates but the lease, up to the first BLOCK.
+fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &QueuedRun) -> Findings {
+    let mut findings = Findings::default();
+    findings.decisions.push(Decision::ok(Gate::Permit, "it came through fn_dot_run", json!({})));
+    if run.withdrawn {
+        let message = "somebody has asked to cancel the run";
+        findings.decisions.push(Decision::block(Gate::Cancel, retry::CANCELLED, message, json!({})));
+        return findings;
+    }
+    findings.decisions.push(requester(requesters, run));
+    findings.decisions.push(deadline(run));
+    if gate::first_block(&findings.decisions).is_none() {
+        let first = std::mem::take(&mut findings.decisions);
+        let question =
+            Question { code: &run.code, mode: run.mode, args: &run.args, run_id, process_run_id: run.process_run_id };
+        findings = gates::ask(session, &question);
+        findings.decisions.splice(0..0, first);
+        findings.decisions.extend(changed(run, &findings));
+        let forgotten = findings.policy.as_ref().is_some_and(|policy| is_forgotten(run, policy));
+        if forgotten {
+            let message = "the agent may have forgotten the idempotency key by the time of the answer";
+            findings.decisions.push(Decision::block(Gate::Deadline, "key_window_passed", message, json!({})));
+        }
+    }
+    findings
+}
+
+/// How a run ends that a gate stops.
+fn stop(run_id: Uuid, run: &QueuedRun, policy: Option<&Policy>, block: &Decision, gates: Value) -> Option<Move> {
+    let asked = match block.gate {
+        Gate::Deadline => Cause::Expired,
+        Gate::Cancel => Cause::Cancelled,
+        _ => Cause::Refused,
+    };
+    let to = next(run.mode, Some(RunStatus::Queued), run.past.end(asked))?;
+    let (gate, reason, code, mode) = (block.gate.as_str(), &block.reason, &run.code, run.mode);
+    let state = to.as_str();
+    pgrx::log!("dot_wrapper: run {run_id} of {code} ({mode}) {state} at the second gate {gate}: {reason}");
+    Some(Move {
+        detail: json!({"reason": reason, "message": block.message, "gates": gates}),
+        wait_ms: (to == RunStatus::InDoubt).then_some(0),
+        keep_lease_ms: policy.and_then(|policy| policy.doubt_lease_s).map(|seconds| seconds * 1000),
+        ..Move::new(run_id, run.attempts, to, reason.clone(), block.message.clone())
+    })
+}
+
+fn is_forgotten(run: &QueuedRun, policy: &Policy) -> bool {
+    run.past != Past::None && !retry::key_is_remembered(policy, run.key_age.max(Duration::ZERO))
+}
+
+fn requester(requesters: &[Requester], run: &QueuedRun) -> Decision {
+    let inputs = json!({"role": run.requested_by});
+    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid);
+    match known {
+        Some(Requester { name: Some(_), may_call: true, .. }) => {
+            Decision::ok(Gate::Requester, "the requesting role may call fn_dot_run", inputs)
+        }
+        Some(Requester { name: Some(_), .. }) => Decision::block(
+            Gate::Requester,
+            "privilege_revoked",
+            "the requesting role may not call fn_dot_run any more",
+            inputs,
+        ),
+        _ => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
+    }
+}
+
+fn deadline(run: &QueuedRun) -> Decision {
+    let (reason, message) = match run.is_late {
+        false => return Decision::ok(Gate::Deadline, "in time", json!({})),
+        true if run.left_ms <= 0 => ("finish_by_passed", "the run waited past its finish-by time"),
+        true => ("start_by_passed", "the run waited past its start-by time"),
+    };
+    Decision::block(Gate::Deadline, reason, message, json!({}))
+}
+
+/// What was gated is what is sent: another target needs another request. A changed tool is told, not refused, since
+/// nothing binds this run to a plan.
+fn changed(run: &QueuedRun, findings: &Findings) -> Option<Decision> {
+    let request = findings.request.as_ref()?;
+    if run.url.as_deref() != Some(request.url.as_str()) {
+        let inputs = json!({"requested": run.url, "now": request.url.as_str()});
+        return Some(Decision::block(
+            Gate::Engine,
+            "endpoint_changed",
+            "the endpoint changed after the request",
+            inputs,
+        ));
+    }
+    if run.fingerprint != findings.fingerprint {
+        let inputs = json!({"requested": run.fingerprint, "now": findings.fingerprint});
+        return Some(Decision::warn(Gate::Tool, "tool_changed", "the tool changed after the request", inputs));
+    }
+    None
+}
+
+/// Renews the run's lease, or takes it again where it ran out unclaimed; then the token is a new one.
+fn hold_lease(
+    session: &Session,
+    run_id: Uuid,
+    run: &QueuedRun,
+    findings: &Findings,
+) -> Result<(Decision, Option<i64>), DotError> {
+    let Some(key) = run.lease_key.as_deref() else { return Ok((decide::lease(None, None), None)) };
+    let ttl_s = findings.policy.as_ref().map_or(300, |policy| policy.lease_ttl_s);
+    let answer = session.ports.acquire(key, &lease::holder(run_id), ttl_s);
+    let decision = decide::lease(Some(key), Some(&answer));
+    if decision.blocks() {
+        return Ok((decision, None));
+    }
+    let granted = xact::subtransaction(|| match grant::prolong(key, run_id, ttl_s) {
+        Ok(None) => grant::record(key, run_id, ttl_s),
+        other => other,
+    });
+    let token = match granted {
+        Ok(token) => token?,
+        Err(caught) if caught.is_lock_timeout() => {
+            let inputs = json!({"key": key, "sqlstate": caught.sqlstate});
+            return Ok((Decision::block(Gate::Lease, "lease_error", "the lease is being given away", inputs), None));
+        }
+        Err(caught) => caught.raise(),
+    };
+    Ok((decision, token))
+}

@@ -1,0 +1,157 @@
+//! Moves of runs from one state to another: one statement that changes queue, ledger and events together, names what it
+//! leaves (state, worker, attempt, token, and the lease where it counts), and says which runs it really moved.
+//! Intents are recorded by `queue::start`; why a run moves is decided in `domain`.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::event::Marker;
+use super::ledger::list;
+use super::spi;
+use crate::domain::error::DotError;
+use crate::domain::retry::Past;
+use crate::domain::seal::EventFacts;
+use crate::domain::state::RunStatus;
+
+/// A move.
+#[derive(Clone, Debug)]
+pub struct Move {
+    /// The run.
+    pub run_id: Uuid,
+    /// Its attempts so far.
+    pub attempt: i32,
+    /// The token that it is believed to have.
+    pub fencing_token: Option<i64>,
+    /// Only while the lease is still granted to this very run and token.
+    pub needs_lease: bool,
+    /// The state that follows.
+    pub to: RunStatus,
+    /// Why, for machines; `None` for a success.
+    pub reason: Option<String>,
+    /// Why, for people.
+    pub message: Option<String>,
+    /// The agent's result.
+    pub result: Option<Value>,
+    /// The agent's observations.
+    pub observations: Option<Value>,
+    /// The detail of the event.
+    pub detail: Value,
+    /// To `Queued`: milliseconds until it may be sent; to `InDoubt`: until the agent may be asked, `None` for never.
+    pub wait_ms: Option<i64>,
+    /// To `Queued`: what has been done for all that is known; `None` leaves it as it is.
+    pub past: Option<Past>,
+    /// To `InDoubt`: milliseconds for which the lease is kept; `None` for as long as it takes.
+    pub keep_lease_ms: Option<i64>,
+}
+
+impl Move {
+    /// A move with nothing but its reason.
+    pub fn new(
+        run_id: Uuid,
+        attempt: i32,
+        to: RunStatus,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Move {
+        Move {
+            run_id,
+            attempt,
+            fencing_token: None,
+            needs_lease: false,
+            to,
+            reason: Some(reason.into()),
+            message: Some(message.into()),
+            result: None,
+            observations: None,
+            detail: json!({}),
+            wait_ms: None,
+            past: None,
+            keep_lease_ms: None,
+        }
+    }
+}
+
+/// A run that has moved.
+#[derive(Clone, Debug)]
+pub struct Moved {
+    /// The run.
+    pub run_id: Uuid,
+    /// Where it is now.
+    pub to: RunStatus,
+    /// Its tool.
+    pub code: String,
+    /// Its lease.
+    pub lease_key: Option<String>,
+}
+
+/// Moves runs out of `from`. `worker` is the one that has the call, for `Running`; else `None`. For the runs that are not
+/// returned nothing has changed.
+///
+/// # Errors
+/// XX000 only.
+pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Vec<Moved>, DotError> {
+    let sql = "WITH x AS MATERIALIZED (
+            SELECT * FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, token bigint, lease boolean,
+                status text, reason text, message text, result jsonb, observations jsonb, detail jsonb,
+                wait_ms bigint, past text, keep_lease_ms bigint, mark text)
+        ), r AS (
+            UPDATE dot_wrapper.dot_run r
+            SET run_status = x.status, reason = x.reason, message = x.message,
+                result = x.result, observations = x.observations, admitted = x.status <> 'refused',
+                finished_at = CASE WHEN x.status IN ('queued', 'in_doubt') THEN NULL ELSE clock_timestamp() END
+            FROM x, dot_wrapper.dot_queue q
+            WHERE q.run_id = x.run_id AND q.state = $3 AND q.worker IS NOT DISTINCT FROM $2
+              AND r.run_id = x.run_id AND r.run_status = $3 AND r.attempts = x.attempt
+              AND ($3 = 'queued' OR r.fencing_token IS NOT DISTINCT FROM x.token)
+              AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
+                    SELECT FROM dot_wrapper.lease_grant g
+                    WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token))
+            RETURNING r.run_id, r.run_status, r.code, r.lease_key
+        ), gone AS (
+            DELETE FROM dot_wrapper.dot_queue q USING r
+            WHERE q.run_id = r.run_id AND r.run_status NOT IN ('queued', 'in_doubt')
+        ), kept AS (
+            UPDATE dot_wrapper.dot_queue q
+            SET state = x.status, worker = NULL, past = coalesce(x.past, q.past), crashes = 0,
+                cancel_requested = q.cancel_requested AND $3 <> 'in_doubt',
+                available_at = CASE WHEN x.wait_ms IS NULL THEN 'infinity' WHEN x.wait_ms <= 0 THEN '-infinity'
+                               ELSE clock_timestamp() + x.wait_ms * interval '1 millisecond' END,
+                lease_until = clock_timestamp() + x.keep_lease_ms * interval '1 millisecond'
+            FROM x JOIN r USING (run_id) WHERE q.run_id = x.run_id AND r.run_status IN ('queued', 'in_doubt')
+        ), e AS (
+            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
+            SELECT x.run_id, x.status, nullif(x.attempt, 0), $3, x.status, x.detail, decode(x.mark, 'hex')
+            FROM x JOIN r USING (run_id)
+        )
+        SELECT r.run_id, r.run_status, r.code, r.lease_key FROM r";
+    if moves.is_empty() {
+        return Ok(Vec::new());
+    }
+    let marker = Marker::load()?;
+    let items = moves.iter().map(|step| item(from, step, &marker)).collect();
+    let args = [list(items).into(), worker.map(spi::uuid).into(), from.as_str().into()];
+    spi::rows(sql, &args, |row| {
+        Ok(Moved {
+            run_id: spi::need_uuid(row, 1)?,
+            to: RunStatus::parse(&spi::need::<String>(row, 2)?).unwrap_or(from),
+            code: spi::need(row, 3)?,
+            lease_key: row.get(4)?,
+        })
+    })
+}
+
+fn item(from: RunStatus, m: &Move, marker: &Marker) -> Value {
+    let event = m.to.as_str();
+    let facts = EventFacts {
+        run_id: m.run_id,
+        event,
+        attempt: (m.attempt != 0).then_some(m.attempt),
+        from_status: Some(from.as_str()),
+        to_status: Some(event),
+        detail: &m.detail,
+    };
+    json!({"run_id": m.run_id, "attempt": m.attempt, "token": m.fencing_token, "lease": m.needs_lease,
+           "status": m.to.as_str(), "reason": m.reason, "message": m.message, "result": m.result,
+           "observations": m.observations, "detail": m.detail, "wait_ms": m.wait_ms, "past": m.past.map(Past::as_str),
+           "keep_lease_ms": m.keep_lease_ms, "mark": marker.mark(&facts)})
+}

@@ -1,0 +1,91 @@
+//! The step of a worker's turn that seals what has come into the ledger.
+//!
+//! Lives here: when, and what is said in the log. Does not live here: the sealing (`run::seal`).
+
+use std::time::{Duration, Instant};
+
+use super::context::Context;
+use super::retry::Retry;
+use super::turn::{self, Trouble};
+use crate::domain::canonical;
+use crate::run::seal::{self, Sealed, Sealer};
+
+/// From the first event that is noticed to its seal. A run that is over by then gets one seal and not three.
+const AFTER: Duration = Duration::from_secs(1);
+/// How often the newest seal is written to the log, when it has moved.
+const SAY_EVERY: Duration = Duration::from_secs(3600);
+
+/// What the worker knows of the sealing.
+pub struct Sealing {
+    sealer: Option<Sealer>,
+    due: Option<Instant>,
+    retry: Retry,
+    said: Option<(Instant, i64)>,
+}
+
+impl Sealing {
+    /// A worker before this one may have left something to seal.
+    pub fn start() -> Sealing {
+        Sealing { sealer: None, due: Some(Instant::now()), retry: Retry::new("sealing"), said: None }
+    }
+
+    /// There may be something to seal.
+    pub fn notice(&mut self) {
+        self.due.get_or_insert_with(|| Instant::now() + AFTER);
+    }
+
+    /// Seals one batch, if it is time.
+    pub fn step(&mut self, context: &Context) -> Result<(), Trouble> {
+        if !self.retry.is_due() || self.due.is_none_or(|due| Instant::now() < due) {
+            return Ok(());
+        }
+        context.take_unsealed();
+        // After a failure nobody knows whether it was committed: what the tables say is where it goes on.
+        let before = self.sealer.take();
+        let outcome = turn::transaction(context, c"sealing", |_| seal::seal(before.as_ref()));
+        let outcome = outcome.map(|sealed| self.done(sealed));
+        self.retry.note(outcome)
+    }
+
+    /// Seals what is there now, before this worker leaves.
+    pub fn finish(&mut self, context: &Context) -> Result<(), Trouble> {
+        self.due = Some(Instant::now());
+        self.step(context)
+    }
+
+    /// How long until the step is due; `None` when there is nothing to seal.
+    pub fn wait(&self, now: Instant) -> Option<Duration> {
+        self.due.map(|due| self.retry.wait(due, now))
+    }
+
+    fn done(&mut self, sealed: Option<Sealed>) {
+        self.due = None;
+        let Some(sealed) = sealed else { return };
+        if sealed.is_disturbed {
+            pgrx::warning!("dot_wrapper: somebody has changed the seals of this database; see fn_dot_verify()");
+        }
+        if let Some(first) = sealed.unmarked.first() {
+            let n = sealed.unmarked.len();
+            pgrx::warning!(
+                "dot_wrapper: {n} events of the ledger did not come through dot_wrapper, {first} first; see fn_dot_verify()"
+            );
+        }
+        self.due = sealed.more.then(Instant::now);
+        self.say(&sealed);
+        self.sealer = Some(sealed.sealer);
+    }
+
+    /// An anchor outside of the database, for who keeps the log elsewhere.
+    fn say(&mut self, sealed: &Sealed) {
+        let moved = self.said.map_or(sealed.seal_id > 0, |(at, id)| id != sealed.seal_id && at.elapsed() >= SAY_EVERY);
+        if moved {
+            pgrx::log!(
+                "dot_wrapper: the newest seal of database \"{}\" is {} with hash {}",
+                sealed.database,
+                sealed.seal_id,
+                canonical::hex(&sealed.hash)
+            );
+            self.said = Some((Instant::now(), sealed.seal_id));
+        }
+    }
+}
