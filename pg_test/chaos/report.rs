@@ -40,8 +40,12 @@ pub fn print(world: &World, ledger: &Ledger, found: &[Finding], cycles: u64, too
     let (aside, resolved) = (world.set_aside.load(Ordering::Relaxed), world.resolved.load(Ordering::Relaxed));
     println!("chaos: the operator resolved {resolved} doubts, and let {aside} runs go on that had been set aside");
     println!("chaos: crashes {}: {}", crashes.len(), list(&kinds));
-    let mut times: Vec<f64> =
-        crashes.iter().filter(|crash| crash.whole).filter_map(|crash| recovery(ledger, crash)).collect();
+    let whole = crashes.iter().filter(|crash| crash.whole);
+    let mut slowest: Vec<_> = whole.filter_map(|crash| Some((recovery(ledger, crash)?, crash))).collect();
+    slowest.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let told: Vec<String> = slowest.iter().take(SHOWN).map(|(s, crash)| format!("{s:.2} s {}", crash.tell())).collect();
+    println!("chaos: slowest recoveries: {}", told.join(", "));
+    let mut times: Vec<f64> = slowest.iter().map(|(seconds, _)| *seconds).collect();
     times.sort_by(f64::total_cmp);
     let (median, worst) =
         (times.get(times.len() / 2).copied().unwrap_or_default(), times.last().copied().unwrap_or_default());

@@ -134,10 +134,11 @@ impl Server {
         }
     }
 
-    /// How often processes came by a fail point's entry.
-    pub fn reached(&self, entry: &str) -> usize {
+    /// The process that came by a fail point's entry first.
+    pub fn reached(&self, entry: &str) -> Option<i32> {
         let journal = std::fs::read_to_string(self.dir.join("data/dot_wrapper.fail_points")).unwrap_or_default();
-        journal.lines().filter(|line| line.rsplit_once('\t').is_some_and(|(text, _)| text == entry)).count()
+        let (_, pid) = journal.lines().filter_map(|line| line.rsplit_once('\t')).find(|(text, _)| *text == entry)?;
+        pid.parse().ok()
     }
 
     /// A client program, pointed at it.
@@ -162,6 +163,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // What the server said outlives it, for whoever has to find out.
+        if let Some(kept) = std::env::var_os("KEEP_LOG") {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(kept);
+            let _ = file.and_then(|mut file| file.write_all(self.log().as_bytes()));
+        }
         if self.dir.join("data/postmaster.pid").exists() {
             self.stop("immediate");
         }

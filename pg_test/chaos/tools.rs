@@ -74,8 +74,9 @@ pub fn find(code: &str) -> Option<&'static Tool> {
 pub fn furnish(session: &mut Client, port: u16) -> Result<(), postgres::Error> {
     session.batch_execute(&format!(
         "CREATE EXTENSION dot_wrapper;
-         INSERT INTO dot_wrapper.endpoint (name, base_url, breaker_failures, status_path) VALUES
-             ('agent', 'http://127.0.0.1:{port}', 0, '/v1/runs/{{run_id}}'), ('mute', 'http://127.0.0.1:{port}', 0, NULL);
+         INSERT INTO dot_wrapper.endpoint (name, base_url, status_path, breaker_failures, breaker_pause_s, max_in_flight) VALUES
+             ('agent', 'http://127.0.0.1:{port}', '/v1/runs/{{run_id}}', 0, 1, NULL),
+             ('mute', 'http://127.0.0.1:{port}', NULL, 5, 1, 8);
          INSERT INTO dot_wrapper.egress_rule (scheme, host, port, cidrs) VALUES ('http', '127.0.0.1', {port}, '{{127.0.0.1/32}}');
          INSERT INTO dot_wrapper.policy (scope, name, endpoint, modes, lease_ttl_s, connect_timeout_ms, idle_timeout_ms,
                                          total_timeout_ms, retry_base_ms, retry_max_ms)

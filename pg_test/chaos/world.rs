@@ -55,6 +55,16 @@ pub struct Crash {
     pub whole: bool,
 }
 
+impl Crash {
+    /// What, and when as the server's log has it.
+    pub fn tell(&self) -> String {
+        let since = self.accepts.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let day = since % 86_400_000;
+        let (h, m, s, ms) = (day / 3_600_000, day / 60_000 % 60, day / 1000 % 60, day % 1000);
+        format!("({}, back {h:02}:{m:02}:{s:02}.{ms:03})", self.kind)
+    }
+}
+
 /// All of it.
 pub struct World {
     pub seed: u64,

@@ -1,9 +1,10 @@
 //! Signals of a background worker, configuration reload, and threads that signals stay away from.
 //!
 //! Lives here: installing core's handlers and blocking signals around a thread's start. Does not live here: any handler
-//! of our own. There is none: core's `die` interrupts SQL, lock waits and latch waits alike, a flag would not.
+//! that does a thing of its own: core's `die` interrupts SQL, lock waits and latch waits alike, a flag would not.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use pgrx::pg_sys;
@@ -20,10 +21,24 @@ unsafe extern "C-unwind" {
 /// SIGTERM: core's `die`. SIGHUP: see [`reload_config_if_asked`]. SIGINT keeps the handler that PostgreSQL installed,
 /// which cancels the running statement.
 pub fn install() {
-    handle(libc::SIGTERM, die);
+    handle(libc::SIGTERM, terminate);
     handle(libc::SIGHUP, SignalHandlerForConfigReload);
     // SAFETY: handlers are in place; a worker starts with signals blocked and is expected to do this.
     unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
+}
+
+static TOLD_TO_END: AtomicBool = AtomicBool::new(false);
+
+/// Core's `die`, and a note that it came: nothing that core keeps tells it later.
+unsafe extern "C-unwind" fn terminate(signal: std::ffi::c_int) {
+    TOLD_TO_END.store(true, Ordering::Relaxed);
+    // SAFETY: a signal handler of core, called as the kernel would.
+    unsafe { die(signal) };
+}
+
+/// Whether SIGTERM has come to this worker: then its end is somebody's wish, not a failure.
+pub fn told_to_end() -> bool {
+    TOLD_TO_END.load(Ordering::Relaxed)
 }
 
 fn handle(signal: std::ffi::c_int, handler: unsafe extern "C-unwind" fn(std::ffi::c_int)) {

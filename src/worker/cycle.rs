@@ -217,6 +217,10 @@ impl Worker<'_> {
             Ok(claimed) => claimed,
             Err(trouble) => {
                 self.memory.failed();
+                if let (Trouble::Failed { .. }, Pick::Only(run_id)) = (&trouble, pick) {
+                    // An error is not a death: the note that was made before is taken back.
+                    turn::transaction(self.context, c"claiming one by one", |_| queue::unmark(run_id))?;
+                }
                 return Err(trouble);
             }
         };
@@ -237,13 +241,16 @@ impl Worker<'_> {
             self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
             self.open_at = Some(asked);
             self.calls.allow_until(asked + OPEN_FOR);
+            if asked.elapsed() >= LOOK_AGAIN {
+                // Gates that took long have told about a moment that is past.
+                let outcome = self.renew();
+                self.watching.note(outcome)?;
+            }
         }
         for delivery in claimed.deliveries {
             self.calls.submit(delivery);
         }
-        // Gates that took long have told about a moment that is past.
-        let outcome = self.watch();
-        self.watching.note(outcome)
+        Ok(())
     }
 
     /// As many as there is room for; or one to take up alone, when the worker before this one died.
@@ -265,9 +272,14 @@ impl Worker<'_> {
 
     /// Renews the leave to send while calls wait for their connections.
     fn watch(&mut self) -> Result<(), Trouble> {
-        if !self.wants_watch() {
-            return Ok(());
+        if self.calls.unsent() > 0 && self.open_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+            self.renew()?;
         }
+        Ok(())
+    }
+
+    /// Looks at the toggle, and lets calls begin to send for a moment if it is on.
+    fn renew(&mut self) -> Result<(), Trouble> {
         let asked = Instant::now();
         let open = turn::transaction(self.context, c"looking at the master toggle", watch::is_open)?;
         // Looked at, whatever it said: without leave the calls end as withheld when their connections are made.
@@ -276,10 +288,6 @@ impl Worker<'_> {
             self.calls.allow_until(asked + OPEN_FOR);
         }
         Ok(())
-    }
-
-    fn wants_watch(&self) -> bool {
-        self.calls.unsent() > 0 && self.open_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN)
     }
 
     /// Asks the agents of runs in doubt.

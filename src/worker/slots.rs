@@ -79,9 +79,12 @@ pub enum Reason {
     RoleNoConnect = 11,
     /// That role is a member of one that is more.
     RoleMembership = 12,
+    /// The library does not know this version of the extension.
+    OtherVersion = 13,
 }
 
-const REASONS: [(Reason, &str); 12] = [
+const REASONS: [(Reason, &str); 13] = [
+    (Reason::OtherVersion, "the library does not know this version of the extension: update it, or restart the server"),
     (Reason::Ended, "the worker ended with an error; the server log has it"),
     (Reason::NeverStarted, "the worker could not start; the server log says why"),
     (Reason::NoProcess, "no background worker is free: raise max_worker_processes"),

@@ -50,7 +50,10 @@ pub fn transaction<T>(
             Ok(extension) if extension.oid == context.extension => {
                 body(&extension).map_err(|error| failed("XX000", &error.message, error.detail.as_deref()))
             }
-            Ok(_) | Err(_) => Err(Trouble::NoExtension),
+            Ok(_) => Err(Trouble::NoExtension),
+            // Its successor says what it may be.
+            Err(_) if extension::fits().is_ok_and(|fits| fits == Some(false)) => Err(Trouble::Left),
+            Err(_) => Err(Trouble::NoExtension),
         }
     });
     session::report_statistics(false);

@@ -16,8 +16,7 @@ fn crash_at(bench: &Bench, entries: &[&str]) -> Option<Run> {
     let points = bench.cluster.fail_points(entries);
     let mut session = bench.connect();
     let asked = crate::harness::run::Ask::new("DOT-1", "apply").on(&mut session).ok();
-    until("the server has crashed", || session.batch_execute("").is_err().then_some(()));
-    until("all points were reached", || (0..entries.len()).all(|index| points.reached(index) > 0).then_some(()));
+    points.wait_for_deaths();
     bench.forget_session();
     asked
 }

@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_secs(1);
 /// A transaction that waits for its end, which may come from anybody or from its own session alone.
 enum Open {
     Prepared(String),
-    Slow(Client),
+    Slow(Box<Client>),
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a5_prepared_and_slow_transactions_are_delivered_when_they_commit() {
                 session.batch_execute(&format!("PREPARE TRANSACTION '{name}'")).unwrap();
                 Open::Prepared(name)
             } else {
-                Open::Slow(session)
+                Open::Slow(Box::new(session))
             },
         ));
     }
