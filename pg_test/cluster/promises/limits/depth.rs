@@ -66,7 +66,7 @@ fn promise_r1_many_sessions_exceed_the_limit_by_no_more_than_they_have_open() {
 
 #[test]
 fn promise_r1_a_refusal_costs_less_than_an_admission() {
-    let limit = rounds(3_000, 100_000);
+    let limit = rounds(1_000, 100_000);
     let bench = dammed(limit);
     assert_eq!(flood(&bench, "DOT-1", limit - 300), i64::try_from(limit - 300).unwrap());
     bench.exec("ANALYZE dot_wrapper.dot_queue");

@@ -22,7 +22,7 @@ fn speed(bench: &Bench, until_count: usize) -> f64 {
 
 #[test]
 fn promise_r3_claiming_keeps_its_speed_under_an_old_snapshot() {
-    let claims = rounds(2_000, 30_000);
+    let claims = rounds(800, 30_000);
     let part = claims / 8;
     let bench = bench("");
     flood(&bench, "DOT-1", 200);
@@ -45,7 +45,7 @@ fn promise_r3_claiming_keeps_its_speed_under_an_old_snapshot() {
 /// A place in a lane that the worker has left behind: a transaction that began early and commits late.
 #[test]
 fn promise_r3_a_late_commit_is_found_within_a_second() {
-    let count = rounds(1_000, 20_000);
+    let count = rounds(400, 20_000);
     let bench = bench("");
     let mut pinned = bench.connect();
     pinned.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM dot_wrapper.dot_queue").unwrap();
