@@ -7,14 +7,18 @@ PG ?= 15
 PGS ?= $(if $(filter file,$(origin PG)),15 16,$(PG))
 # Which kinds of test.
 KINDS ?= unit regress isolation cluster layout
+# Faults of chaos, about one a second, and the seed of its plan; empty for a random one, which is printed.
+CYCLES ?= 300
+SEED ?=
 # Whose PostgreSQL `make install` installs into.
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test install lint clean
+.PHONY: help demo test chaos install lint clean
 
 help:
 	@echo "make demo                 build, start a private cluster and an agent, and show the whole of it"
 	@echo "make test                 every test on PostgreSQL 15 and 16; PG=18 for one version, KINDS=\"$(KINDS)\""
+	@echo "make chaos                random load and $(CYCLES) crashes, then ledger and agent compared; CYCLES=25 SEED=1 PG=16"
 	@echo "make install PG_CONFIG=…  build for production and install into that PostgreSQL"
 	@echo "make lint                 formatting, clippy, documentation"
 	@echo "make clean                remove what was built and downloaded (not Debian's packages)"
@@ -27,6 +31,11 @@ demo:
 test:
 	@.ci/setup $(PGS) pgspot
 	@.ci/test "$(PGS)" "$(KINDS)"
+
+chaos:
+	@.ci/setup $(PG)
+	@.ci/install-dev $(PG) --tests
+	@CYCLES="$(CYCLES)" SEED="$(SEED)" .ci/chaos $(PG)
 
 install:
 	@.ci/setup tools

@@ -58,20 +58,34 @@ DECLARE
     found_one boolean;
     why text;
 BEGIN
+    -- What has one of the names that are adopted, or called by what is shipped, belongs to somebody who is trusted.
+    FOR entry IN
+        SELECT 'TABLE' AS kind, format('%s.%s', base, t.name) AS object, c.relowner AS owner
+        FROM unnest(ARRAY['dot_tools', 'dot_config', 'dot_iu_runtime_lease', 'dot_iu_command_run', 'job_queue']) AS t(name)
+        JOIN pg_catalog.pg_class c ON c.oid = to_regclass(base || '.' || t.name)
+        UNION ALL
+        SELECT 'FUNCTION', format('function %s', f.oid::regprocedure), f.proowner
+        FROM pg_catalog.pg_proc f
+        WHERE f.pronamespace = base::regnamespace
+          AND (f.proname IN ('fn_dot_iu_operator_runtime_enabled', 'fn_assert_safe_for_dot_action', 'fn_dot_iu_command_log',
+                             'fn_dot_iu_runtime_lease_acquire', 'fn_dot_iu_runtime_lease_release')
+               OR (f.proname = 'fn_preflight_guard' AND f.pronargs = 0))
+    LOOP
+        CONTINUE WHEN dot_wrapper.is_trusted_owner(entry.owner);
+        RAISE EXCEPTION USING
+            ERRCODE = 'insufficient_privilege',
+            MESSAGE = format('dot_wrapper does not adopt %s', entry.object),
+            DETAIL = format('It belongs to role %I, which is neither a superuser, nor the installing role, nor the owner of this database.',
+                            pg_get_userbyid(entry.owner)),
+            HINT = format('Give it to a trusted role with ALTER %s ... OWNER TO, or rename it, or install into another schema.', entry.kind);
+    END LOOP;
+
     -- Tables first: adopt or refuse.
     FOR entry IN
-        SELECT t.name, c.oid, c.relkind, c.relowner
+        SELECT t.name, c.oid, c.relkind
         FROM unnest(ARRAY['dot_tools', 'dot_config', 'dot_iu_runtime_lease', 'dot_iu_command_run', 'job_queue']) AS t(name)
         JOIN pg_catalog.pg_class c ON c.oid = to_regclass(base || '.' || t.name)
     LOOP
-        IF NOT dot_wrapper.is_trusted_owner(entry.relowner) THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'insufficient_privilege',
-                MESSAGE = format('dot_wrapper does not adopt %s.%s', base, entry.name),
-                DETAIL = format('It belongs to role %I, which is neither a superuser, nor the installing role, nor the owner of this database.',
-                                pg_get_userbyid(entry.relowner)),
-                HINT = 'Give it to a trusted role with ALTER TABLE ... OWNER TO, or rename it, or install into another schema.';
-        END IF;
         IF entry.relkind NOT IN ('r', 'p', 'v') THEN
             RAISE EXCEPTION USING
                 ERRCODE = 'wrong_object_type',
@@ -211,14 +225,6 @@ BEGIN
             WHERE f.proname = entry.name AND n.oid = base::regnamespace
             ORDER BY array_position(entry.arguments, pg_catalog.oidvectortypes(f.proargtypes)) NULLS LAST, f.oid
         LOOP
-            IF NOT dot_wrapper.is_trusted_owner(proc.proowner) THEN
-                RAISE EXCEPTION USING
-                    ERRCODE = 'insufficient_privilege',
-                    MESSAGE = format('dot_wrapper does not adopt function %s', proc.signature),
-                    DETAIL = format('It belongs to role %I, which is neither a superuser, nor the installing role, nor the owner of this database.',
-                                    pg_get_userbyid(proc.proowner)),
-                    HINT = 'Give it to a trusted role with ALTER FUNCTION ... OWNER TO, or rename it, or install into another schema.';
-            END IF;
             CONTINUE WHEN found_one AND fits;
             found_one := true;
             fits := proc.prokind = 'f'
@@ -251,12 +257,13 @@ BEGIN
         LANGUAGE sql STABLE
         SET search_path = pg_catalog, pg_temp
         AS $fn$
-            SELECT coalesce((SELECT lower(trim(c.value)) IN ('true', 'on', 'yes', '1')
+            -- One spelling of yes: what could be a slip is a no.
+            SELECT coalesce((SELECT c.value = 'true'
                              FROM @extschema@.dot_config c WHERE c.key = 'iu_core.operator_runtime_enabled'), false)
         $fn$;
         REVOKE ALL ON FUNCTION @extschema@.fn_dot_iu_operator_runtime_enabled() FROM PUBLIC;
         COMMENT ON FUNCTION @extschema@.fn_dot_iu_operator_runtime_enabled() IS
-            'The master toggle: true when dot_config[''iu_core.operator_runtime_enabled''] is true, on, yes or 1';
+            'The master toggle: true when dot_config[''iu_core.operator_runtime_enabled''] is the word true, and nothing else';
     END IF;
 
     IF EXISTS (SELECT FROM dot_wrapper.port WHERE port = 'guard' AND reason = 'to be shipped') THEN
@@ -264,14 +271,6 @@ BEGIN
         FROM pg_catalog.pg_proc f
         WHERE f.proname = 'fn_preflight_guard' AND f.pronamespace = base::regnamespace AND f.pronargs = 0;
         found_one := FOUND;
-        IF found_one AND NOT dot_wrapper.is_trusted_owner(proc.proowner) THEN
-            RAISE EXCEPTION USING
-                ERRCODE = 'insufficient_privilege',
-                MESSAGE = format('dot_wrapper does not adopt function %s', proc.signature),
-                DETAIL = format('It belongs to role %I, which is neither a superuser, nor the installing role, nor the owner of this database.',
-                                pg_get_userbyid(proc.proowner)),
-                HINT = 'Give it to a trusted role with ALTER FUNCTION ... OWNER TO, or rename it, or install into another schema.';
-        END IF;
         IF NOT found_one THEN
             CREATE FUNCTION @extschema@.fn_preflight_guard()
             RETURNS TABLE (check_name text, verdict text, detail text)

@@ -137,7 +137,12 @@ COMMENT ON COLUMN dot_wrapper.dot_queue.past IS 'What earlier deliveries did: no
 COMMENT ON COLUMN dot_wrapper.dot_queue.crashes IS 'How often in a row the worker died while it was taking up this run and nothing else';
 COMMENT ON COLUMN dot_wrapper.dot_queue.lease_until IS 'In doubt: when the lease is given up; NULL: not before the run is resolved';
 COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
-CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at, seq) WHERE state = 'queued';
+-- From lane to lane, and within each in order.
+CREATE INDEX dot_queue_lane ON dot_wrapper.dot_queue (lane, available_at, seq) WHERE state = 'queued';
+-- What waits for a time.
+CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at) WHERE state = 'queued' AND available_at > '-infinity';
+-- How many of a tool wait.
+CREATE INDEX dot_queue_code ON dot_wrapper.dot_queue (code) WHERE state = 'queued';
 -- Both are empty but for a few rows: whom to ask about, and what to close.
 CREATE INDEX dot_queue_doubt ON dot_wrapper.dot_queue (available_at) WHERE state = 'in_doubt';
 CREATE INDEX dot_queue_cancel ON dot_wrapper.dot_queue (run_id) WHERE cancel_requested;

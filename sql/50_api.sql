@@ -80,6 +80,33 @@ AS 'MODULE_PATHNAME', 'fn_dot_resolve_wrapper';
 REVOKE ALL ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) IS
     'Says how a run in doubt that the caller may see ended: succeeded, failed, or retry, which sends it again. For operators: grant it to nobody else. Returns its row.';
+-- Before a command that could reach the ledger: loads the library, whose hook then asks (see dot_wrapper.allow_drop).
+CREATE FUNCTION dot_wrapper.before_drop() RETURNS event_trigger
+LANGUAGE c
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'dot_wrapper_before_drop';
+REVOKE ALL ON FUNCTION dot_wrapper.before_drop() FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.before_drop() IS 'Makes sure, in every session, that a ledger with runs in it is not dropped by mistake';
+CREATE EVENT TRIGGER dot_wrapper_before_drop ON ddl_command_start
+    WHEN TAG IN ('ALTER EXTENSION', 'DROP EXTENSION', 'DROP LANGUAGE', 'DROP OWNED', 'DROP SCHEMA')
+    EXECUTE FUNCTION dot_wrapper.before_drop();
+ALTER EVENT TRIGGER dot_wrapper_before_drop ENABLE ALWAYS;
+COMMENT ON EVENT TRIGGER dot_wrapper_before_drop IS 'Lets dot_wrapper see commands that could drop its ledger, also where it is not preloaded';
+-- An event trigger must be a superuser's. As the first superuser's, it does not keep the extension from being reassigned.
+DO $owner$
+BEGIN
+    EXECUTE format('ALTER EVENT TRIGGER dot_wrapper_before_drop OWNER TO %I', pg_catalog.pg_get_userbyid(10));
+END
+$owner$;
+
+CREATE FUNCTION @extschema@.fn_dot_breaker(endpoint text, state text, note text)
+RETURNS @extschema@.dot_breaker
+LANGUAGE c VOLATILE PARALLEL UNSAFE CALLED ON NULL INPUT
+SET search_path = pg_catalog, pg_temp
+AS 'MODULE_PATHNAME', 'fn_dot_breaker_wrapper';
+REVOKE ALL ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.fn_dot_breaker(text, text, text) IS
+    'Orders an endpoint''s circuit breaker open (no run is sent to it until ordered otherwise), closed (what was is forgotten), or auto (an open is taken back, and one run tries). For operators. Returns its row.';
 
 CREATE FUNCTION @extschema@.fn_dot_verify(
     process_run_id uuid DEFAULT NULL,

@@ -18,8 +18,12 @@ static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 static SECRETS_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"/run/secrets"));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static SHIP_SUBSTRATE: GucSetting<bool> = GucSetting::<bool>::new(true);
+/// 100,000 runs: some hours of work for most agents, and a queue that can still be counted in some ten milliseconds.
+static MAX_QUEUED: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 /// 256 kB: arguments name things; data belongs in tables.
 static MAX_ARGS_SIZE: GucSetting<i32> = GucSetting::<i32>::new(256);
+/// Off, and for everybody to set: it is a second thought asked for, not a privilege.
+static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Defines all settings and reserves the prefix. Called from `_PG_init`, preloaded or not.
 pub fn init() {
@@ -45,7 +49,29 @@ pub fn init() {
     );
     #[cfg(feature = "fail_points")]
     crate::pg::fail_point::define();
+    ledger_settings();
     crate::pg::settings::reserve_prefix(c"dot_wrapper");
+}
+
+fn ledger_settings() {
+    GucRegistry::define_bool_guc(
+        c"dot_wrapper.allow_drop",
+        c"Whether the extension may be dropped although its ledger has runs.",
+        c"Set it in the session that drops, after pg_dump.",
+        &ALLOW_DROP,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"dot_wrapper.max_queued",
+        c"Runs of one database that may wait in the queue.",
+        c"More are refused; 0 means no limit.",
+        &MAX_QUEUED,
+        0,
+        1_000_000,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
 }
 
 fn worker_settings() {
@@ -136,9 +162,19 @@ pub fn ca_file() -> Option<PathBuf> {
     text(&CA_FILE).map(PathBuf::from)
 }
 
+/// `dot_wrapper.max_queued`; 0: no limit.
+pub fn max_queued() -> i64 {
+    i64::from(MAX_QUEUED.get())
+}
+
 /// `dot_wrapper.max_args_size` in bytes.
 pub fn max_args_bytes() -> usize {
     usize::try_from(MAX_ARGS_SIZE.get()).unwrap_or(256) * 1024
+}
+
+/// `dot_wrapper.allow_drop`.
+pub fn allow_drop() -> bool {
+    ALLOW_DROP.get()
 }
 
 fn text(setting: &GucSetting<Option<CString>>) -> Option<String> {

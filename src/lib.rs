@@ -38,7 +38,8 @@ pgrx::extension_sql_file!("../sql/10_substrate.sql", name = "substrate", require
 pgrx::extension_sql_file!("../sql/20_ledger.sql", name = "ledger", requires = ["substrate"]);
 pgrx::extension_sql_file!("../sql/25_seal.sql", name = "seal", requires = ["ledger"]);
 pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["seal"]);
-pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["config"]);
+pgrx::extension_sql_file!("../sql/32_breaker.sql", name = "breaker", requires = ["config"]);
+pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["breaker"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"], finalize);
 
@@ -47,5 +48,6 @@ pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"],
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
+    run::uninstall::install();
     worker::preload();
 }

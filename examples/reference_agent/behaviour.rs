@@ -1,6 +1,6 @@
 //! What a run's arguments tell this agent to pretend. A real agent has a table of tools here.
 //!
-//! `{"agent": "slow", "ms": 500, "times": 1, "result": {…}}`; all of it is optional.
+//! `{"agent": "slow", "ms": 500, "times": 1, "retry_after": 1, "result": {…}}`; all of it is optional.
 
 use std::time::Duration;
 
@@ -36,20 +36,20 @@ pub enum Kind {
     Nothing,
     /// Does not work; sends the caller elsewhere.
     Redirect,
-    /// Does not work; answers with this HTTP status.
-    Status(u16),
+    /// Does not work; answers with this HTTP status, and names a time in seconds (`retry_after`) where it was given.
+    Status(u16, Option<u64>),
 }
 
 impl Kind {
     /// True when there is an answer to remember, whatever becomes of it on the way.
     pub fn answers(self) -> bool {
-        !matches!(self, Kind::Redirect | Kind::Status(_))
+        !matches!(self, Kind::Redirect | Kind::Status(..))
     }
 
     /// True when what is sent is not the contract's answer.
     pub fn is_fault(self) -> bool {
         use Kind::{Garbage, Html, Huge, Nothing, Redirect, Status};
-        matches!(self, Garbage | Html | Huge | Nothing | Redirect | Status(_))
+        matches!(self, Garbage | Html | Huge | Nothing | Redirect | Status(..))
     }
 }
 
@@ -75,6 +75,7 @@ impl Behaviour {
             Some(Value::String(word)) => word,
             Some(_) => return Err("args.agent is not a text".into()),
         };
+        let number = |key| args.get(key).and_then(Value::as_u64);
         let kind = match word {
             "succeed" => Kind::Succeed,
             "fail" => Kind::Fail,
@@ -88,11 +89,10 @@ impl Behaviour {
             "nothing" => Kind::Nothing,
             "redirect" => Kind::Redirect,
             other => match other.strip_prefix("status:").and_then(|code| code.parse().ok()) {
-                Some(code @ 200..=599) => Kind::Status(code),
+                Some(code @ 200..=599) => Kind::Status(code, number("retry_after")),
                 _ => return Err(format!("args.agent \"{other}\" is nothing that this agent knows")),
             },
         };
-        let number = |key| args.get(key).and_then(Value::as_u64);
         let wait = Duration::from_millis(number("ms").unwrap_or(1000)).min(HOUR);
         Ok(Behaviour { kind, wait, times: number("times") })
     }

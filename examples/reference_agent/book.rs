@@ -6,13 +6,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::behaviour::{Behaviour, Kind, work};
 use crate::contract::{Mode, Problem, Run};
+use crate::time::Clock;
 
 /// All of it.
 pub struct Book {
@@ -24,6 +25,7 @@ pub struct Book {
 struct Pages {
     runs: HashMap<Uuid, Entry>,
     newest_token: HashMap<String, i64>,
+    clock: Clock,
 }
 
 /// One run.
@@ -60,8 +62,15 @@ pub struct Decision {
     pub first: bool,
     /// True when this delivery changed the world: never for a verify, a refusal, or a delivery that came again.
     pub executed: bool,
-    /// 1 for the first delivery of this run.
+    /// 1 for the first delivery of this run; 0 for one that came too late to count.
     pub delivery: u64,
+}
+
+impl Decision {
+    fn too_late() -> Decision {
+        let answer = Some(json!({"status": "refused", "message": "the deadline has passed"}));
+        Decision { kind: Kind::Refuse, answer, ready: Ready::Now, first: false, executed: false, delivery: 0 }
+    }
 }
 
 impl Default for Book {
@@ -82,8 +91,14 @@ impl Book {
             let message = "this Idempotency-Key was used with another body";
             return Err(Problem(StatusCode::UNPROCESSABLE_ENTITY, message.into()));
         }
-        // A known run is answered from memory whatever its token: nothing is done for it any more.
+        // A known run is answered from memory whatever its token and deadline: nothing is done for it any more.
         if pages.runs.get(&run.run_id).is_none_or(|entry| entry.answer.is_none()) {
+            // Nothing is begun after the deadline: the caller may have asked for the key since, and been told that it is
+            // unknown. Not remembered, since the same run may come again in time.
+            let now = pages.clock.now();
+            if run.is_late(now) {
+                return Ok(Decision::too_late());
+            }
             pages.fence(run)?;
         }
         let fresh = || Entry { same, deliveries: 0, answer: None, ready: Ready::Now };
@@ -104,9 +119,13 @@ impl Book {
         Ok(Decision { kind, answer, ready, first, executed, delivery })
     }
 
-    /// What is known about a run: its answer and when it may be given.
+    /// What is known about a run: its answer and when it may be given. `None`: it was not begun; and if that is said
+    /// after the deadline of a delivery, that delivery is never begun.
     pub fn look_up(&self, run_id: Uuid) -> Option<(Value, Ready)> {
-        self.pages().runs.get(&run_id).and_then(|entry| Some((entry.answer.clone()?, entry.ready)))
+        let mut pages = self.pages();
+        // Looked at here, so that no later look shows an earlier time than the one of this answer.
+        let _ = pages.clock.now();
+        pages.runs.get(&run_id).and_then(|entry| Some((entry.answer.clone()?, entry.ready)))
     }
 
     /// True when the time has come.
@@ -187,7 +206,7 @@ mod tests {
     fn body(run: u128, token: i64, args: Value) -> Value {
         json!({
             "dot_code": "DOT-1", "mode": "apply", "run_id": Uuid::from_u128(run), "process_run_id": Uuid::from_u128(9),
-            "attempt": 1, "args": args, "fencing_token": token, "deadline": "2026-11-22T10:00:00Z",
+            "attempt": 1, "args": args, "fencing_token": token, "deadline": "9999-12-31T23:59:59Z",
         })
     }
 
@@ -206,6 +225,22 @@ mod tests {
         assert_eq!((first.executed, second.executed, second.delivery), (true, false, 2));
         assert_eq!(first.answer, second.answer);
         assert_eq!(take(&book, &body(1, 5, json!({"other": 1}))).unwrap_err().0, 422);
+    }
+
+    #[test]
+    fn nothing_begins_after_its_deadline_and_what_has_begun_is_answered() {
+        let book = Book::default();
+        let with_deadline = |run, deadline: &str| {
+            let mut body = body(run, 5, json!({}));
+            body["deadline"] = deadline.into();
+            body
+        };
+        let late = take(&book, &with_deadline(1, "2020-01-01T00:00:00Z")).unwrap();
+        assert_eq!(late.answer.unwrap()["status"], "refused");
+        assert!(!late.executed && book.look_up(Uuid::from_u128(1)).is_none(), "and it is still unknown");
+        assert!(take(&book, &with_deadline(1, "9999-01-01T00:00:00Z")).unwrap().executed, "unless it comes in time");
+        let again = take(&book, &with_deadline(1, "2020-01-01T00:00:00Z")).unwrap();
+        assert_eq!((again.answer.unwrap()["status"].clone(), again.executed), (json!("succeeded"), false));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A reference agent: the other side of dot_wrapper's HTTP contract, small enough to copy from. `docs/agent_api.md`
 //! explains it. It executes nothing; what it pretends to do is told by the arguments of a run (`behaviour`).
 //!
-//! `runs` is the contract's two routes, `contract` checks a request, `book` is what an agent must remember,
-//! `journal` writes down what came in, `control` is for tests.
+//! `runs` is the contract's two routes, `contract` checks a request, `book` is what an agent must remember, `time` reads
+//! deadlines, `journal` writes down what came in, `control` is for tests.
 
 mod behaviour;
 mod book;
@@ -10,6 +10,7 @@ mod contract;
 mod control;
 mod journal;
 mod runs;
+mod time;
 
 use std::io::Write;
 use std::path::PathBuf;

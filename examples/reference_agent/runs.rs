@@ -17,7 +17,8 @@ use crate::contract::{self, Problem};
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        (self.0, Json(json!({"message": self.1}))).into_response()
+        // None of them has had an effect, and the agent says so.
+        (self.0, Json(json!({"status": "refused", "message": self.1}))).into_response()
     }
 }
 
@@ -46,7 +47,7 @@ pub async fn start(
     }
 }
 
-/// `GET /v1/runs/{run_id}`: 200 with the answer, 202 as long as there is none.
+/// `GET /v1/runs/{run_id}`, by `Location` or by key: the answer, that it is still running, or that it was never begun.
 pub async fn status(
     State(agent): State<Arc<Agent>>,
     Path(run_id): Path<String>,
@@ -54,22 +55,30 @@ pub async fn status(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let known = run_id.parse().ok().and_then(|run_id| agent.book.look_up(run_id).map(|found| (run_id, found)));
+    let key = run_id.parse::<Uuid>().ok();
     let response = if !contract::authorized(&headers, agent.token.as_deref()) {
         unauthorized().into_response()
-    } else if let Some((run_id, (answer, ready))) = known {
-        if agent.book.is_ready(ready) { Json(answer).into_response() } else { running(run_id, ready) }
+    } else if let Some(run_id) = key {
+        known(&agent, run_id)
     } else {
-        Problem(StatusCode::NOT_FOUND, "no such run".into()).into_response()
+        (StatusCode::NOT_FOUND, Json(json!({"message": "this is no key"}))).into_response()
     };
     agent.journal.write(&method, &uri, &headers, Value::Null, json!({"http": response.status().as_u16()}));
     response
 }
 
+fn known(agent: &Agent, run_id: Uuid) -> Response {
+    match agent.book.look_up(run_id) {
+        Some((answer, ready)) if agent.book.is_ready(ready) => Json(answer).into_response(),
+        Some((_, ready)) => running(StatusCode::OK, run_id, ready),
+        None => (StatusCode::NOT_FOUND, Json(json!({"status": "unknown", "message": "no such run"}))).into_response(),
+    }
+}
+
 /// Everything else.
 pub async fn unknown(State(agent): State<Arc<Agent>>, method: Method, uri: Uri, headers: HeaderMap) -> Response {
     agent.journal.write(&method, &uri, &headers, Value::Null, json!({"http": 404}));
-    Problem(StatusCode::NOT_FOUND, "no such route".into()).into_response()
+    (StatusCode::NOT_FOUND, Json(json!({"message": "no such route"}))).into_response()
 }
 
 /// Who is it, is it right, what is to be done: in this order.
@@ -97,15 +106,15 @@ async fn answer(agent: &Agent, run_id: Uuid, decision: Decision, uri: &Uri) -> R
         agent.book.wait(decision.ready).await;
     }
     if !agent.book.is_ready(decision.ready) || (decision.first && accepted) {
-        return running(run_id, decision.ready);
+        return running(StatusCode::ACCEPTED, run_id, decision.ready);
     }
     Json(decision.answer).into_response()
 }
 
-fn running(run_id: Uuid, ready: Ready) -> Response {
+fn running(status: StatusCode, run_id: Uuid, ready: Ready) -> Response {
     let headers =
         [(header::LOCATION, format!("/v1/runs/{run_id}")), (header::RETRY_AFTER, ready.retry_after().to_string())];
-    (StatusCode::ACCEPTED, headers, Json(json!({"status": "running"}))).into_response()
+    (status, headers, Json(json!({"status": "running"}))).into_response()
 }
 
 /// What an agent should not do. For tests of the caller.
@@ -119,10 +128,75 @@ async fn fault(kind: Kind, uri: &Uri) -> Response {
         }
         Kind::Redirect => (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, uri.path().to_owned())]).into_response(),
         Kind::Nothing => std::future::pending().await,
-        Kind::Status(code) => {
+        Kind::Status(code, retry_after) => {
             let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            Problem(status, format!("the arguments told the agent to answer {code}")).into_response()
+            let body = Json(json!({"message": format!("the arguments told the agent to answer {code}")}));
+            let mut response = (status, body).into_response();
+            if let Some(seconds) = retry_after {
+                response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+            }
+            response
         }
-        _ => Problem(StatusCode::INTERNAL_SERVER_ERROR, "not a fault".into()).into_response(),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::book::Book;
+    use crate::journal::Journal;
+
+    fn agent() -> Arc<Agent> {
+        Arc::new(Agent { token: None, book: Book::default(), journal: Journal::open(None).unwrap() })
+    }
+
+    async fn shown(response: Response) -> (u16, Value) {
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap())
+    }
+
+    async fn ask(agent: &Arc<Agent>, run_id: &str) -> (u16, Value) {
+        let path = Path(run_id.to_owned());
+        shown(status(State(Arc::clone(agent)), path, Method::GET, "/".parse().unwrap(), HeaderMap::new()).await).await
+    }
+
+    async fn post(agent: &Arc<Agent>, deadline: &str, args: Value) -> (u16, Value) {
+        let run_id = Uuid::from_u128(7);
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", "application/json".parse().unwrap());
+        headers.insert("idempotency-key", run_id.to_string().parse().unwrap());
+        headers.insert("traceparent", format!("00-{:032x}-{:016x}-01", 9, 7).parse().unwrap());
+        let body = json!({
+            "dot_code": "DOT-1", "mode": "apply", "run_id": run_id, "process_run_id": Uuid::from_u128(9), "attempt": 1,
+            "args": args, "fencing_token": null, "deadline": deadline,
+        });
+        let (path, uri, body) = (Path("DOT-1".to_owned()), "/".parse().unwrap(), body.to_string().into());
+        shown(start(State(Arc::clone(agent)), path, Method::POST, uri, headers, body).await).await
+    }
+
+    #[tokio::test]
+    async fn a_key_is_unknown_then_running_then_answered() {
+        let (agent, key) = (agent(), Uuid::from_u128(7).to_string());
+        let unknown = (404, json!("unknown"));
+        let of = |(status, body): (u16, Value)| (status, body["status"].clone());
+        assert_eq!(of(ask(&agent, &key).await), unknown);
+        let (never, in_time) = ("2020-01-01T00:00:00Z", "9999-01-01T00:00:00Z");
+        let (status, body) = post(&agent, never, json!({})).await;
+        assert_eq!((status, &body["message"]), (200, &json!("the deadline has passed")));
+        assert_eq!(of(ask(&agent, &key).await), unknown, "what came too late was not begun");
+        let orders = json!({"agent": "accepted", "ms": 3_600_000});
+        assert_eq!(of(post(&agent, in_time, orders).await), (202, json!("running")));
+        assert_eq!(of(ask(&agent, &key).await), (200, json!("running")));
+        let done = self::agent();
+        assert_eq!(of(post(&done, in_time, json!({})).await), (200, json!("succeeded")));
+        assert_eq!(ask(&done, &key).await, post(&done, never, json!({})).await, "the same answer, asked or sent again");
+        assert_eq!(of(post(&done, in_time, json!({"other": 1})).await), (422, json!("refused")));
+    }
+
+    #[tokio::test]
+    async fn what_is_no_key_is_not_called_unknown() {
+        assert_eq!(ask(&agent(), "seven").await, (404, json!({"message": "this is no key"})));
     }
 }

@@ -30,7 +30,7 @@ fn faults() -> Vec<(Reply, &'static str, &'static str)> {
     vec![
         (bytes(&format!("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n{page}")), "in_doubt", "bad_content_type"),
         (bytes(&format!("{json}\r\n{page}")), "in_doubt", "bad_answer"),
-        (bytes(&format!("HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n{page}")), "failed", "http_502"),
+        (bytes(&format!("HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n{page}")), "in_doubt", "http_502"),
         (Reply::Json(200, json!(["succeeded"])), "in_doubt", "bad_answer"),
         (Reply::Json(200, json!({"status": "done"})), "in_doubt", "bad_answer"),
         (Reply::Json(200, json!({})), "in_doubt", "bad_answer"),
@@ -42,7 +42,7 @@ fn faults() -> Vec<(Reply, &'static str, &'static str)> {
             "answer_too_large",
         ),
         (Reply::Flood("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n"), "in_doubt", "answer_too_large"),
-        (Reply::Flood("HTTP/1.1 503 No\r\nContent-Type: application/json\r\n\r\n"), "failed", "http_503"),
+        (Reply::Flood("HTTP/1.1 503 No\r\nContent-Type: application/json\r\n\r\n"), "in_doubt", "http_503"),
         (Reply::Flood("HTTP/1.1 200 OK\r\nX-Endless: "), "in_doubt", "connection_lost"),
         (Reply::Close, "in_doubt", "connection_lost"),
         (bytes("\0\0\0\0"), "in_doubt", "connection_lost"),

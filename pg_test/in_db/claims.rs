@@ -7,11 +7,13 @@ mod tests {
 
     use crate::in_db::fixture::{admit, holds, open_gates, run, text};
     use crate::run::claim::{self, Claimed};
+    use crate::run::pick::Memory;
     use crate::store::extension;
 
     fn claim() -> Claimed {
         let extension = extension::current().unwrap();
-        extension::as_owner(&extension, || claim::claim(&extension, Uuid::from_u128(7), claim::Pick::UpTo(10)).unwrap())
+        let (mut memory, pick) = (Memory::default(), claim::Pick::UpTo(10));
+        extension::as_owner(&extension, || claim::claim(&extension, &mut memory, Uuid::from_u128(7), pick).unwrap())
     }
 
     fn state_of(id: &str) -> String {
@@ -111,8 +113,8 @@ mod tests {
         open_gates();
         let id = admit("'B', 'apply'");
         run("UPDATE dot_wrapper.dot_run SET args = '{\"all\": true}' WHERE run_status = 'queued';
-             INSERT INTO dot_wrapper.dot_queue (run_id, state, permit, available_at)
-             VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', '\\x00', now())");
+             INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
+             VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', 1, 'B', 'agent', '\\x00')");
         let claimed = claim();
         assert_eq!((claimed.deliveries.len(), claimed.seen), (0, 2));
         assert_eq!(state_of(&id), "queued", "nobody may end it either");

@@ -6,17 +6,18 @@ mod tests {
 
     use crate::domain::mode::Mode;
     use crate::domain::permit::{self, Claims};
-    use crate::in_db::fixture::{admit, open_gates, run};
+    use crate::in_db::fixture::{admit, open_gates, run, text};
     use crate::pg::session;
+    use crate::store::candidate::{self, Candidate, QueuedRun};
     use crate::store::extension;
-    use crate::store::queue::{self, Candidate, QueuedRun};
 
     fn key() -> Vec<u8> {
         extension::instance(session::system_identifier()).unwrap().permit_key
     }
 
     fn only() -> Candidate {
-        let mut candidates = queue::next(10).unwrap();
+        let waiting = text("SELECT run_id::text FROM dot_wrapper.dot_queue WHERE state = 'queued'").parse().unwrap();
+        let mut candidates = candidate::take(&[waiting]).unwrap();
         assert_eq!(candidates.len(), 1);
         candidates.remove(0)
     }

@@ -74,7 +74,7 @@ mod tests {
         open_gates();
         let old = extension::current().unwrap();
         assert_eq!(text(plan), "planned");
-        run("DROP EXTENSION dot_wrapper CASCADE");
+        run("SET LOCAL dot_wrapper.allow_drop = on; DROP EXTENSION dot_wrapper CASCADE");
         let error = extension::current().unwrap_err();
         assert_eq!(error.state, SqlState::ObjectNotInPrerequisiteState);
         run("CREATE EXTENSION dot_wrapper");
@@ -92,7 +92,7 @@ mod tests {
         open_gates();
         assert_eq!(text("SELECT run_status FROM fn_dot_run('A')"), "planned");
         run(
-            "DROP EXTENSION dot_wrapper CASCADE; CREATE SCHEMA \"In db\"; CREATE EXTENSION dot_wrapper SCHEMA \"In db\"",
+            "SET LOCAL dot_wrapper.allow_drop = on; DROP EXTENSION dot_wrapper CASCADE; CREATE SCHEMA \"In db\"; CREATE EXTENSION dot_wrapper SCHEMA \"In db\"",
         );
         assert_eq!(extension::current().unwrap().schema, "\"In db\"");
         assert_eq!(text("SELECT reason FROM \"In db\".fn_dot_run('A')"), "uncatalogued");

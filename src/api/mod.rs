@@ -16,7 +16,7 @@ use crate::error::report;
 use crate::pg::json::JsonText;
 use crate::pg::rows::Row;
 use crate::run::request::{Requested, WorkerFacts};
-use crate::run::{bind, doctor, request, resume, verify, wait, withdraw};
+use crate::run::{bind, breaker, doctor, request, resume, verify, wait, withdraw};
 use crate::worker::{slots, wake};
 
 /// See the COMMENT in sql/50_api.sql.
@@ -118,6 +118,14 @@ fn fn_dot_resolve(
 ) -> Result<Row, ErrorReport> {
     let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
     let row = withdraw::resolve(run_id, outcome, note).map_err(report)?;
+    wake::request_wake();
+    Ok(row)
+}
+
+/// See the COMMENT in sql/50_api.sql.
+#[pg_extern(sql = false)]
+fn fn_dot_breaker(endpoint: Option<String>, state: Option<String>, note: Option<String>) -> Result<Row, ErrorReport> {
+    let row = breaker::order(endpoint, state, note).map_err(report)?;
     wake::request_wake();
     Ok(row)
 }

@@ -57,9 +57,15 @@ pub fn is_public(ip: IpAddr) -> bool {
         IpAddr::V4(ip) => !SPECIAL_V4.iter().any(|net| net.contains(&ip)),
         IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
             Some(inner) => is_public(IpAddr::V4(inner)),
-            None => GLOBAL_V6.contains(&ip) && !SPECIAL_V6.iter().any(|net| net.contains(&ip)),
+            None => GLOBAL_V6.contains(&ip) && !SPECIAL_V6.iter().any(|net| net.contains(&ip)) && !is_isatap(ip),
         },
     }
+}
+
+/// An IPv4 address in the interface's half of an address of any network, RFC 5214.
+fn is_isatap(ip: Ipv6Addr) -> bool {
+    let groups = ip.segments();
+    groups[5] == 0x5efe && groups[4] & !0x0200 == 0
 }
 
 /// The IPv4 address inside an IPv4-mapped (`::ffff:a.b.c.d`) or IPv4-compatible (`::a.b.c.d`) address; any other
@@ -98,7 +104,7 @@ mod tests {
             ::1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::1.1.1.1 ::127.0.0.1 \
             64:ff9b::1.1.1.1 64:ff9b::10.0.0.1 64:ff9b:1::1 100::1 2001::1 2001:0:53aa:64c::1 2001:2::1 \
             2001:10::1 2001:20::1 2001:1ff:ffff::1 2001:db8::1 2002:0a00:0001::1 2002:101:101::1 3fff::1 \
-            3fff:fff::1 4000::1 5f00::1 fc00::1 fd12:3456::1 fe80::1 febf::1 fec0::1 ff02::1 ff0e::1";
+            2606:4700::5efe:10.0.0.1 2606:4700::200:5efe:10.0.0.1 3fff:fff::1 4000::1 5f00::1 fc00::1 fd12:3456::1 fe80::1 febf::1 fec0::1 ff02::1 ff0e::1";
         for ip in all.split_whitespace() {
             assert!(!public(ip), "{ip}");
         }
@@ -151,6 +157,8 @@ mod tests {
                 [0x64, 0xff9b, 0, 0, 0, 0, high, low],
                 [0x2002, high, low, 0, 0, 0, 0, 1],
                 [0x2001, 0, 0x4136, 0xe378, 0x8000, 0x63bf, !high, !low],
+                [0x2606, 0x4700, 0, 0, 0, 0x5efe, high, low],
+                [0x2606, 0x4700, 0, 0, 0x0200, 0x5efe, high, low],
                 [0, 0, 0, 0, 0, 0, high, low],
             ] {
                 prop_assert!(!is_public(IpAddr::V6(Ipv6Addr::from(groups))));

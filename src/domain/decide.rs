@@ -116,6 +116,22 @@ pub fn egress(rules: &Rules, request: &Request) -> Decision {
     }
 }
 
+/// The queue gate's refusal: too many runs wait. `most` is the tool's own limit, `None` stands for the database's.
+pub fn queue_full(code: &str, most: Option<i64>) -> Decision {
+    let (message, inputs) = match most {
+        Some(most) => (format!("{most} runs of this tool wait already"), json!({"code": code, "max_queued": most})),
+        None => ("the queue is full".to_owned(), json!({"setting": "dot_wrapper.max_queued"})),
+    };
+    Decision::block(Gate::Queue, "queue_full", message, inputs)
+}
+
+/// The breaker's warning: the run will wait. `until` is `None` when nobody can say how long.
+pub fn breaker(endpoint: &str, state: &str, until: Option<&str>, says: &str) -> Decision {
+    let reason = if state == "paused" { "endpoint_paused" } else { "breaker_open" };
+    let inputs = json!({"endpoint": endpoint, "state": state, "until": until});
+    Decision::warn(Gate::Breaker, reason, format!("the run waits for endpoint {endpoint}: {}", one_line(says)), inputs)
+}
+
 /// The toggle gate: true, and nothing else, lets through.
 pub fn toggle(answer: &PortAnswer) -> Decision {
     match answer {
@@ -129,23 +145,26 @@ pub fn toggle(answer: &PortAnswer) -> Decision {
             Gate::Toggle,
             "toggle_invalid",
             "the master toggle is neither true nor false",
-            json!({"value": other}),
+            json!({"value": bounded(other)}),
         ),
         failed => port_failed(Gate::Toggle, "toggle", failed),
     }
 }
 
-/// The guard gate: it returned, and what it returned is not a no.
+/// The guard gate: it returned, and what it returned is a yes. Nothing else is: see [`says`].
 pub fn guard(answer: &PortAnswer) -> Decision {
-    match answer {
-        PortAnswer::Value(Value::Null) => {
-            Decision::block(Gate::Guard, "guard_null", "the safety guard returned null", json!({"value": null}))
-        }
-        PortAnswer::Value(value) if says_no(value) => {
-            Decision::block(Gate::Guard, "guard_block", "the safety guard does not allow it", json!({"value": value}))
-        }
-        PortAnswer::Value(value) => Decision::ok(Gate::Guard, "the safety guard passes", json!({"value": value})),
-        failed => port_failed(Gate::Guard, "guard", failed),
+    let PortAnswer::Value(value) = answer else { return port_failed(Gate::Guard, "guard", answer) };
+    let inputs = json!({"value": bounded(value)});
+    match says(value) {
+        Some(true) => Decision::ok(Gate::Guard, "the safety guard passes", inputs),
+        Some(false) => Decision::block(Gate::Guard, "guard_block", "the safety guard does not allow it", inputs),
+        None if value.is_null() => Decision::block(Gate::Guard, "guard_null", "the safety guard returned null", inputs),
+        None => Decision::block(
+            Gate::Guard,
+            "guard_invalid",
+            "the safety guard returned neither true nor a verdict of OK or WARN",
+            inputs,
+        ),
     }
 }
 
@@ -167,16 +186,37 @@ pub fn lease(key: Option<&str>, answer: Option<&PortAnswer>) -> Decision {
     }
 }
 
-/// A verdict word that blocks, wherever a guard puts it.
-fn says_no(value: &Value) -> bool {
+/// What a guard's value says, in the words of the substrate: true, or a text or a row's `verdict` that begins with OK or
+/// WARN; false, or one that begins with BLOCK. `None` for anything else, and a set says what its worst row says.
+fn says(value: &Value) -> Option<bool> {
     match value {
-        Value::Bool(yes) => !yes,
-        Value::String(text) => text.trim().to_ascii_uppercase().starts_with("BLOCK"),
-        Value::Array(items) => items.iter().any(says_no),
-        Value::Object(map) => map.get("verdict").is_some_and(says_no),
-        Value::Null | Value::Number(_) => false,
+        Value::Bool(yes) => Some(*yes),
+        Value::String(text) => {
+            let word: String = text.trim().chars().take_while(char::is_ascii_alphabetic).collect();
+            match word.to_ascii_uppercase().as_str() {
+                "OK" | "WARN" | "WARNING" => Some(true),
+                word if word.starts_with("BLOCK") => Some(false),
+                _ => None,
+            }
+        }
+        Value::Object(map) => map.get("verdict").and_then(says),
+        Value::Array(items) if items.is_empty() => None,
+        Value::Array(items) => {
+            let said: Vec<_> = items.iter().map(says).collect();
+            if said.contains(&Some(false)) { Some(false) } else { said.into_iter().min().flatten() }
+        }
+        Value::Null | Value::Number(_) => None,
     }
 }
+
+/// What goes into the ledger of somebody's value: all of it, unless it is long.
+fn bounded(value: &Value) -> Value {
+    let text = value.to_string();
+    if text.len() <= MAX_SHOWN { value.clone() } else { Value::from(one_line(&text)) }
+}
+
+/// Bytes of a port's answer that are kept as they are.
+const MAX_SHOWN: usize = 4000;
 
 fn port_failed(gate: Gate, word: &str, answer: &PortAnswer) -> Decision {
     match answer {
@@ -190,7 +230,7 @@ fn port_failed(gate: Gate, word: &str, answer: &PortAnswer) -> Decision {
             json!({"sqlstate": sqlstate}),
         ),
         PortAnswer::Value(value) => {
-            Decision::block(gate, &format!("{word}_invalid"), "unexpected value", json!({"value": value}))
+            Decision::block(gate, &format!("{word}_invalid"), "unexpected value", json!({"value": bounded(value)}))
         }
     }
 }
@@ -239,6 +279,14 @@ mod tests {
             &PortAnswer::Value(json!(false)),
             &PortAnswer::Value(json!("BLOCK: x")),
             &PortAnswer::Value(json!([{"verdict": "OK"}, {"verdict": "BLOCK"}])),
+            &PortAnswer::Value(json!([{"verdict": "OK"}, {"verdict": null}])),
+            &PortAnswer::Value(json!([{"check": "disk"}])),
+            &PortAnswer::Value(json!([])),
+            &PortAnswer::Value(json!({})),
+            &PortAnswer::Value(json!("")),
+            &PortAnswer::Value(json!("no")),
+            &PortAnswer::Value(json!(0)),
+            &PortAnswer::Value(json!(1)),
         ] {
             assert!(guard(answer).blocks(), "{answer:?}");
         }
@@ -252,7 +300,11 @@ mod tests {
     fn what_the_contract_calls_a_yes_passes() {
         assert_eq!(toggle(&PortAnswer::Value(json!(true))).verdict, Verdict::Ok);
         assert_eq!(guard(&PortAnswer::Value(json!(true))).verdict, Verdict::Ok);
-        assert_eq!(guard(&PortAnswer::Value(json!([{"verdict": "WARN"}]))).verdict, Verdict::Ok);
+        for yes in [json!([{"verdict": "WARN"}]), json!("ok"), json!(" WARN: disk 80 %"), json!({"verdict": "OK"})] {
+            assert_eq!(guard(&PortAnswer::Value(yes.clone())).verdict, Verdict::Ok, "{yes}");
+        }
+        let long = guard(&PortAnswer::Value(json!([{"verdict": "OK", "detail": "x".repeat(1 << 20)}])));
+        assert!(long.verdict == Verdict::Ok && long.inputs.to_string().len() < 1000, "what is long is not kept");
         assert_eq!(lease(Some("k"), Some(&PortAnswer::Value(json!("2026-01-01")))).verdict, Verdict::Ok);
         assert_eq!(lease(None, None).verdict, Verdict::Ok);
         assert_eq!(lease(Some("k"), None).verdict, Verdict::Warn);

@@ -80,7 +80,7 @@ impl Rule {
     fn matches(&self, scheme: &str, host: &str, port: u16, path: &str) -> bool {
         let prefix = self.path_prefix.trim_end_matches('/');
         self.scheme == scheme
-            && self.host.trim_end_matches('.') == host.trim_end_matches('.')
+            && named(&self.host) == named(host)
             && self.port == port
             && (path == prefix || path.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/')))
     }
@@ -93,6 +93,11 @@ impl Rule {
         let plain = address::unmapped(ip);
         self.cidrs.iter().any(|net| net.contains(&plain) || net.contains(&ip))
     }
+}
+
+/// A name without the root's dot. It may end in one; with two it is no name.
+fn named(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// The address, where the host is one and no name has to be resolved.
@@ -136,6 +141,7 @@ mod tests {
         for (url, want) in [
             ("https://agent.example/v1/run", Ok(1)),
             ("https://AGENT.example./v1", Ok(1)),
+            ("https://agent.example../v1", Err("no_egress_rule")),
             ("https://agent.example:443/v1/../v1/x", Ok(1)),
             ("http://agent.example/v1/run", Err("no_egress_rule")),
             ("https://agent.example:8443/v1", Err("no_egress_rule")),

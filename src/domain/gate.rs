@@ -24,6 +24,10 @@ pub enum Gate {
     Engine,
     /// An egress rule allows the target.
     Egress,
+    /// There is room in the queue (only when there is none).
+    Queue,
+    /// The endpoint's circuit breaker lets runs through (a warning, never a refusal).
+    Breaker,
     /// The master toggle is on.
     Toggle,
     /// The database's own safety guard does not block.
@@ -46,6 +50,8 @@ impl Gate {
             Gate::Mode => "mode",
             Gate::Engine => "engine",
             Gate::Egress => "egress",
+            Gate::Queue => "queue",
+            Gate::Breaker => "breaker",
             Gate::Toggle => "toggle",
             Gate::Guard => "guard",
             Gate::Lease => "lease",

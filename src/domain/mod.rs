@@ -5,15 +5,21 @@
 
 pub mod address;
 pub mod answer;
+pub mod breaker;
+pub mod bucket;
 pub mod call;
 pub mod canonical;
 pub mod decide;
+pub mod depth;
 pub mod egress;
 pub mod error;
 pub mod gate;
 pub mod lane;
+pub mod lanes;
 pub mod lease;
+pub mod limits;
 pub mod mode;
+pub mod parking;
 pub mod permit;
 pub mod policy;
 pub mod render;

@@ -203,5 +203,8 @@ fn millis(millis: i64) -> Duration {
 }
 
 #[cfg(test)]
+#[path = "retry_model.rs"]
+mod model;
+#[cfg(test)]
 #[path = "retry_tests.rs"]
 mod tests;

@@ -9,25 +9,31 @@ use std::time::Duration;
 use reqwest::Client;
 use reqwest::redirect::Policy;
 
-use super::resolve::Guarded;
+use super::resolve::{Guarded, Names};
 use super::tls::Tls;
 use crate::domain::egress::Rule;
 
 /// Kept at most; rules change rarely, so that the cache is emptied rather than aged.
 const MAX_CLIENTS: usize = 64;
 
+/// How long the other side may take no byte and acknowledge none. Over TLS, hyper ends a connection with a word of
+/// goodbye, for which there must be room: a peer that does not read holds its connection for as long as this after the
+/// end of the call.
+const DEAF: Duration = Duration::from_secs(30);
+
 /// Builds clients and keeps them.
 #[derive(Debug)]
 pub(super) struct Clients {
     tls: Tls,
+    names: Names,
     /// A client depends on the rule (its resolver holds it) and on the connect timeout.
     kept: Mutex<HashMap<(Rule, Duration), Client>>,
 }
 
 impl Clients {
     /// None is built yet.
-    pub(super) fn new(ca_file: Option<PathBuf>) -> Self {
-        Clients { tls: Tls::new(ca_file), kept: Mutex::new(HashMap::new()) }
+    pub(super) fn new(ca_file: Option<PathBuf>, names: Names) -> Self {
+        Clients { tls: Tls::new(ca_file), names, kept: Mutex::new(HashMap::new()) }
     }
 
     /// The client for one rule, when it was built before. Does not block.
@@ -41,7 +47,8 @@ impl Clients {
     /// A line for people, when TLS cannot be set up.
     pub(super) fn build(&self, rule: Rule, connect: Duration) -> Result<Client, String> {
         let tls = self.tls.config(rule.scheme == "https")?;
-        let client = build(tls, Guarded(Arc::new(rule.clone())), connect)?;
+        let resolver = Guarded { rule: Arc::new(rule.clone()), names: self.names.clone() };
+        let client = build(tls, resolver, connect)?;
         let mut kept = self.lock();
         if kept.len() >= MAX_CLIENTS {
             kept.clear();
@@ -61,6 +68,7 @@ fn build(tls: rustls::ClientConfig, resolver: Guarded, connect: Duration) -> Res
         .tls_backend_preconfigured(tls)
         .dns_resolver(Arc::new(resolver))
         .connect_timeout(connect)
+        .tcp_user_timeout(DEAF)
         .redirect(Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())

@@ -3,6 +3,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -30,16 +31,51 @@ impl fmt::Display for NoAddress {
 
 impl Error for NoAddress {}
 
-/// The system's resolver behind one rule.
-pub(super) struct Guarded(pub(super) Arc<Rule>);
+/// What a test says about names.
+#[cfg(test)]
+pub(super) type Script = dyn Fn(&str) -> Vec<std::net::IpAddr> + Send + Sync;
+
+/// Who is asked for a name's addresses.
+#[derive(Clone, Default)]
+pub(super) enum Names {
+    /// The system's resolver.
+    #[default]
+    System,
+    /// A test.
+    #[cfg(test)]
+    Told(Arc<Script>),
+}
+
+impl Names {
+    /// All addresses of a name. Port 0 stands for the port of the URL.
+    async fn look_up(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
+        match self {
+            Names::System => Ok(tokio::net::lookup_host((name, 0)).await?.collect()),
+            #[cfg(test)]
+            Names::Told(tell) => Ok(tell(name).into_iter().map(|ip| SocketAddr::new(ip, 0)).collect()),
+        }
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names")
+    }
+}
+
+/// A resolver behind one rule.
+pub(super) struct Guarded {
+    pub(super) rule: Arc<Rule>,
+    pub(super) names: Names,
+}
 
 impl Resolve for Guarded {
     fn resolve(&self, name: Name) -> Resolving {
-        let rule = Arc::clone(&self.0);
+        let (rule, names) = (Arc::clone(&self.rule), self.names.clone());
         Box::pin(async move {
-            // Port 0 stands for the port of the URL.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| NoAddress::Unresolved)?;
-            let allowed: Vec<SocketAddr> = found.filter(|address| rule.allows_address(address.ip())).collect();
+            let found = names.look_up(name.as_str()).await.map_err(|_| NoAddress::Unresolved)?;
+            let allowed: Vec<SocketAddr> =
+                found.into_iter().filter(|address| rule.allows_address(address.ip())).collect();
             if allowed.is_empty() {
                 return Err(NoAddress::Denied.into());
             }

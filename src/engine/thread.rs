@@ -16,6 +16,7 @@ use super::client::Clients;
 use super::departure::Permission;
 use super::exchange::Shared;
 use super::reports::Reports;
+use super::resolve::Names;
 use super::secrets::Secrets;
 use super::ticket::Ticket;
 use super::waker::Waker;
@@ -151,7 +152,8 @@ impl Engine {
 }
 
 fn share(secrets: &Secrets, config: Config) -> Arc<Shared> {
-    Arc::new(Shared { clients: Clients::new(config.ca_file), secrets: secrets.with_dir(config.secrets_dir) })
+    let clients = Clients::new(config.ca_file, Names::default());
+    Arc::new(Shared { clients, secrets: secrets.with_dir(config.secrets_dir) })
 }
 
 /// What the thread holds until it is through, however it gets there.

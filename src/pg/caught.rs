@@ -29,6 +29,9 @@ pub struct Caught {
 /// SQLSTATE of a lock that could not be had in time.
 pub const LOCK_NOT_AVAILABLE: &str = "55P03";
 
+/// SQLSTATE of a statement that was cancelled, by whomever.
+pub const QUERY_CANCELED: &str = "57014";
+
 impl Caught {
     /// A defect of this extension, in the shape of a caught error.
     pub fn internal(message: impl Into<String>) -> Self {

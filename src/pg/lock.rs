@@ -1,10 +1,12 @@
-//! Heavyweight locks of our own that no SQL function can reach.
+//! Heavyweight locks: those of our own, that no SQL function can reach, and the extension's.
 //!
 //! Lives here: the two lock tags and taking them. Does not live here: row locks, and the meaning of a key.
 //!
 //! They share the advisory lock space of the database, but carry a `field4` that pg_advisory_lock() cannot produce (it
 //! uses 1 and 2): an ordinary role can neither block the worker nor guess its way into an idempotency key.
 //! In pg_locks they show as locktype advisory with that number as objsubid.
+
+use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
@@ -44,6 +46,18 @@ pub fn hold_session_lock(kind: SessionLock) -> bool {
 pub fn xact_lock(hash: i64) {
     let bits = hash.cast_unsigned();
     acquire(tag((bits >> 32) as u32, bits as u32, FIELD4_KEY), false, false);
+}
+
+/// Keeps the extension `oid` of this name from being dropped until the transaction ends. False when it is gone.
+///
+/// DROP EXTENSION locks the extension before anything in it. Who does the same first cannot meet it half way, each waiting for
+/// a table that the other has. Honours lock_timeout and cancel as [`xact_lock`] does.
+pub fn keep_extension(name: &CStr, oid: pg_sys::Oid) -> bool {
+    // SAFETY: plain values; called inside a transaction, whose resource owner keeps the lock.
+    unsafe {
+        pg_sys::LockDatabaseObject(pg_sys::ExtensionRelationId, oid, 0, pg_sys::AccessShareLock.cast_signed());
+        pg_sys::get_extension_oid(name.as_ptr(), true) == oid
+    }
 }
 
 fn tag(field2: u32, field3: u32, field4: u16) -> pg_sys::LOCKTAG {

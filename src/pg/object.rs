@@ -58,6 +58,16 @@ pub fn lock_relation(name: &CStr, schema: pg_sys::Oid, usage: Use) -> Option<Rel
     }
 }
 
+/// A relation by its names, not locked.
+pub fn find_relation(name: &CStr, schema: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: catalogue reads inside a transaction; two C strings.
+    let oid = unsafe {
+        let schema = pg_sys::get_namespace_oid(schema.as_ptr(), true);
+        if schema == pg_sys::InvalidOid { schema } else { pg_sys::get_relname_relid(name.as_ptr(), schema) }
+    };
+    (oid != pg_sys::InvalidOid).then_some(oid)
+}
+
 /// Locks a function against being dropped, until the end of the transaction, and says who owns it now.
 pub fn lock_function(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: an ordinary object lock inside a transaction; any OID is allowed.

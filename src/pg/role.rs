@@ -24,6 +24,8 @@ pub enum RoleProblem {
     NoLogin,
     /// It may not connect to the database.
     NoConnect,
+    /// It is a member of a role that is more than it may be.
+    Membership,
 }
 
 /// The role's oid. Inside a transaction only.
@@ -56,7 +58,61 @@ pub fn check_worker(role: pg_sys::Oid, database: pg_sys::Oid) -> Result<(), Role
     if let Some((_, problem)) = problems.into_iter().find(|(holds, _)| *holds) {
         return Err(problem);
     }
+    if is_member_of_more(role) {
+        return Err(RoleProblem::Membership);
+    }
     if may_connect(role, database) { Ok(()) } else { Err(RoleProblem::NoConnect) }
+}
+
+/// Predefined roles whose members reach files and programs of the server, or every table.
+const REACHING: [u32; 5] = [
+    pg_sys::ROLE_PG_EXECUTE_SERVER_PROGRAM,
+    pg_sys::ROLE_PG_WRITE_SERVER_FILES,
+    pg_sys::ROLE_PG_READ_SERVER_FILES,
+    pg_sys::ROLE_PG_WRITE_ALL_DATA,
+    pg_sys::ROLE_PG_READ_ALL_DATA,
+];
+
+/// Whether the role is a member, directly or not, of one that is itself too much. NOINHERIT and WITH SET FALSE do not
+/// help: what one look finds harmless, the next GRANT ... WITH SET TRUE makes a way up.
+fn is_member_of_more(role: pg_sys::Oid) -> bool {
+    let reaching = REACHING.into_iter().map(pg_sys::Oid::from);
+    // SAFETY: catalogue reads in the caller's transaction; both are plain oids.
+    reaching.chain(powerful()).any(|group| unsafe { pg_sys::is_member_of_role_nosuper(role, group) })
+}
+
+/// Lets this process hear of changed memberships: PostgreSQL keeps what it once found out about them, and forgets it at a
+/// change only in processes that are connected to a database. Inside a transaction, once in the life of a process.
+pub fn follow_memberships() {
+    // SAFETY: registers callbacks, as InitPostgres does where there is a database; there are slots for some more.
+    unsafe { pg_sys::initialize_acl() };
+}
+
+/// All roles with an attribute that the worker's must not have. The catalogue is shared: no database is needed.
+fn powerful() -> Vec<pg_sys::Oid> {
+    let mut found = Vec::new();
+    // SAFETY: the relation is open and locked during the scan, and both are closed before returning; an error in between
+    // is cleaned up by the abort of the caller's transaction. Each tuple is valid until the next is fetched, and the
+    // fixed part of a pg_authid tuple is `FormData_pg_authid`.
+    unsafe {
+        let lock = pg_sys::AccessShareLock.cast_signed();
+        let relation = pg_sys::table_open(pg_sys::AuthIdRelationId, lock);
+        let (no_snapshot, no_keys) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let scan = pg_sys::systable_beginscan(relation, pg_sys::InvalidOid, false, no_snapshot, 0, no_keys);
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let form = &*pg_sys::GETSTRUCT(tuple).cast::<pg_sys::FormData_pg_authid>();
+            if form.rolsuper || form.rolbypassrls || form.rolcreaterole || form.rolreplication {
+                found.push(form.oid);
+            }
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, lock);
+    }
+    found
 }
 
 /// The role that this session authenticated as, whatever SET ROLE says.

@@ -3,8 +3,9 @@
 //! Lives here: forced settings, SET LOCAL, the role's attributes, activity and statistics, who and where we are. Does not
 //! live here: connecting (`pg::bgworker`), settings of this extension (`guc`), running as another role (`pg::user`).
 
+use std::cell::Cell;
 use std::ffi::CStr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgrx::pg_sys;
 
@@ -84,6 +85,31 @@ pub fn set_local(name: &CStr, value: &CStr) {
     }
 }
 
+/// Runs `body` under other settings. As in `pg::user::run_as`, an error leaves their end to the (sub)transaction's.
+pub fn with_settings<T>(settings: &[(&CStr, &CStr)], body: impl FnOnce() -> T) -> T {
+    // SAFETY: the way in which core runs a function with SET clauses: the level is closed below with the same number.
+    let level = unsafe { pg_sys::NewGUCNestLevel() };
+    for (name, value) in settings {
+        // SAFETY: two C strings that the callee copies; inside of a transaction, at the level opened above.
+        unsafe {
+            pg_sys::set_config_option(
+                name.as_ptr(),
+                value.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+        }
+    }
+    let result = body();
+    // SAFETY: see above.
+    unsafe { pg_sys::AtEOXact_GUC(true, level) };
+    result
+}
+
 /// SET LOCAL lock_timeout. Zero would mean "for ever", so it becomes the least that there is.
 pub fn set_local_lock_timeout(limit: Duration) {
     let millis = limit.as_millis().clamp(1, 86_400_000);
@@ -103,12 +129,23 @@ const STATEMENT_TIMEOUT: u32 = 3;
 /// A statement timeout that is running; it ends when this is dropped.
 pub struct Armed(());
 
+thread_local! {
+    /// When it goes off.
+    static DUE: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How much of a statement timeout that [`arm_timeout`] has started is left; `None` where there is none.
+pub fn time_left() -> Option<Duration> {
+    DUE.get().map(|due| due.saturating_duration_since(Instant::now()))
+}
+
 /// Starts a statement timeout for what follows: a worker has none by itself, whatever statement_timeout says. When it
 /// goes off, the statement that runs is cancelled with 57014.
 pub fn arm_timeout(limit: Duration) -> Armed {
     let millis = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the handler of this timeout is registered in every process that is connected to a database.
     unsafe { enable_timeout_after(STATEMENT_TIMEOUT, millis) };
+    DUE.set(Instant::now().checked_add(limit));
     Armed(())
 }
 
@@ -116,6 +153,7 @@ impl Drop for Armed {
     fn drop(&mut self) {
         // SAFETY: as above; disabling one that has gone off, or that an abort has disabled, is allowed.
         unsafe { disable_timeout(STATEMENT_TIMEOUT, false) };
+        DUE.set(None);
     }
 }
 

@@ -1,9 +1,10 @@
 //! Signals of a background worker, configuration reload, and threads that signals stay away from.
 //!
 //! Lives here: installing core's handlers and blocking signals around a thread's start. Does not live here: any handler
-//! of our own. There is none: core's `die` interrupts SQL, lock waits and latch waits alike, a flag would not.
+//! that does a thing of its own: core's `die` interrupts SQL, lock waits and latch waits alike, a flag would not.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use pgrx::pg_sys;
@@ -20,10 +21,24 @@ unsafe extern "C-unwind" {
 /// SIGTERM: core's `die`. SIGHUP: see [`reload_config_if_asked`]. SIGINT keeps the handler that PostgreSQL installed,
 /// which cancels the running statement.
 pub fn install() {
-    handle(libc::SIGTERM, die);
+    handle(libc::SIGTERM, terminate);
     handle(libc::SIGHUP, SignalHandlerForConfigReload);
     // SAFETY: handlers are in place; a worker starts with signals blocked and is expected to do this.
     unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
+}
+
+static TOLD_TO_END: AtomicBool = AtomicBool::new(false);
+
+/// Core's `die`, and a note that it came: nothing that core keeps tells it later.
+unsafe extern "C-unwind" fn terminate(signal: std::ffi::c_int) {
+    TOLD_TO_END.store(true, Ordering::Relaxed);
+    // SAFETY: a signal handler of core, called as the kernel would.
+    unsafe { die(signal) };
+}
+
+/// Whether SIGTERM has come to this worker: then its end is somebody's wish, not a failure.
+pub fn told_to_end() -> bool {
+    TOLD_TO_END.load(Ordering::Relaxed)
 }
 
 fn handle(signal: std::ffi::c_int, handler: unsafe extern "C-unwind" fn(std::ffi::c_int)) {
@@ -56,29 +71,50 @@ pub fn reload_config_if_asked() -> bool {
 /// A handler of PostgreSQL must not run on another thread, and a latch wake-up (SIGURG) that lands there is lost.
 /// The thread must not call anything of PostgreSQL.
 pub fn spawn_signal_free(name: &str, body: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
-    let _blocked = AllBlocked::new()?;
+    let _blocked = Blocked::all()?;
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// All signals blocked in this thread, until dropped. A thread started meanwhile inherits the full mask.
-struct AllBlocked(libc::sigset_t);
+/// Keeps SIGINT from this thread until the value is dropped; one that comes meanwhile is delivered then.
+pub fn hold_cancels() -> Option<Blocked> {
+    // SAFETY: the set is plain data that the calls fill before anything reads it.
+    let cancels = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGINT);
+        set
+    };
+    // It fails only for arguments that are wrong.
+    Blocked::new(libc::SIG_BLOCK, cancels).ok()
+}
 
-impl AllBlocked {
-    fn new() -> io::Result<Self> {
-        // SAFETY: both sets are plain data that the calls fill before anything reads them.
+/// Signals blocked in this thread, until dropped. A thread started meanwhile inherits the mask.
+pub struct Blocked(libc::sigset_t);
+
+impl Blocked {
+    fn all() -> io::Result<Self> {
+        // SAFETY: as in `hold_cancels`.
+        let all = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            set
+        };
+        Blocked::new(libc::SIG_SETMASK, all)
+    }
+
+    fn new(how: std::ffi::c_int, set: libc::sigset_t) -> io::Result<Self> {
+        // SAFETY: both sets are plain data; the call fills the second before anything reads it.
         unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
             let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            match libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before) {
-                0 => Ok(AllBlocked(before)),
+            match libc::pthread_sigmask(how, &raw const set, &raw mut before) {
+                0 => Ok(Blocked(before)),
                 code => Err(io::Error::from_raw_os_error(code)),
             }
         }
     }
 }
 
-impl Drop for AllBlocked {
+impl Drop for Blocked {
     fn drop(&mut self) {
         // SAFETY: the set was filled by the call that blocked the signals, in this same thread.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, std::ptr::null_mut()) };

@@ -9,10 +9,10 @@
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pgrx::pg_sys;
+use pgrx::{check_for_interrupts, pg_sys};
 
 use super::caught::{Caught, catching};
-use super::memory;
+use super::{memory, signals};
 
 /// Runs `body` in a transaction of its own, with a snapshot, and commits it. For the top level of a worker only.
 ///
@@ -111,11 +111,20 @@ fn begin() {
     }
 }
 
+/// Where a standby has to confirm the commit, a cancel would end the wait, and the transaction would count as committed
+/// without being safe (the server says so in a WARNING). So cancels come before the commit or after it; and who is told to
+/// terminate in that wait ends right after it, before anything is done that relies on the commit.
 fn commit() {
     // SAFETY: the snapshot pushed by `begin` is on top: the body's own pushes are paired. The transaction is open.
+    unsafe { pg_sys::PopActiveSnapshot() };
+    let _held = signals::hold_cancels();
+    check_for_interrupts!();
+    // SAFETY: as above.
     unsafe {
-        pg_sys::PopActiveSnapshot();
         pg_sys::CommitTransactionCommand();
+        if (&raw const pg_sys::ProcDiePending).read_volatile() != 0 {
+            check_for_interrupts!();
+        }
     }
 }
 

@@ -6,25 +6,40 @@
 use serde_json::json;
 use uuid::Uuid;
 
+use super::pick::{self, Memory};
 use crate::domain::error::DotError;
+use crate::store::candidate;
 use crate::store::event::{self, Remark};
-use crate::store::extension::Extension;
 use crate::store::queue;
 
 /// Deaths over one run, after the first that nobody could tell the cause of.
 const PROOFS: i16 = 2;
 
-/// Notes the run that is taken up next, and sets aside those that have proved fatal. `None` when the queue is empty.
+/// What is to be taken up alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// This one.
+    This(Uuid),
+    /// What waits has to wait for room.
+    Later,
+    /// Nothing waits.
+    Nothing,
+}
+
+/// Notes the run that is taken up next, and sets aside those that have proved fatal.
 ///
 /// # Errors
 /// XX000 only.
-pub fn next(_: &Extension) -> Result<Option<Uuid>, DotError> {
+pub fn next(memory: &mut Memory) -> Result<Next, DotError> {
     loop {
-        let Some(candidate) = queue::next(1)?.into_iter().next() else { return Ok(None) };
+        let sight = pick::pick(memory, 1)?;
+        let Some(candidate) = candidate::take(&sight.run_ids)?.into_iter().next() else {
+            return Ok(if sight.has_any() { Next::Later } else { Next::Nothing });
+        };
         let run_id = candidate.run_id;
         if candidate.run.is_none_or(|run| run.crashes < PROOFS) {
             queue::mark(run_id)?;
-            return Ok(Some(run_id));
+            return Ok(Next::This(run_id));
         }
         let message =
             "the worker died three times when it took this run up; fn_dot_cancel ends it, fn_dot_resume lets it go on";

@@ -1,27 +1,31 @@
 //! From queued runs to deliveries that are on disk before anything is sent. What the gates say is `second_gate`'s.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use uuid::Uuid;
 
+use super::breaker;
 use super::leases;
+use super::pick::{self, Memory, Parked, Sight};
 use super::second_gate;
 use super::session::Session;
 use super::settle::Terms;
 use crate::domain::egress::Rules;
 use crate::domain::error::DotError;
+use crate::domain::limits::{Ask, Flow};
 use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
 use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
+use crate::store::candidate::{self, Candidate, QueuedRun};
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
-use crate::store::queue::{self, Candidate, QueuedRun, Start};
+use crate::store::queue::{self, Start};
 use crate::store::role::{self, Requester};
 use crate::store::transition::{self, Move};
 
@@ -37,12 +41,27 @@ pub struct Delivery {
     pub attempt: i32,
     /// Tool code.
     pub code: String,
+    /// What `max_in_flight_per_key` counts it by, and that limit.
+    pub key: Option<(String, i64)>,
     /// What its end will be judged by.
     pub terms: Terms,
     /// What to send.
     pub request: Request,
     /// Where it may go.
     pub egress: Arc<Rules>,
+}
+
+impl Delivery {
+    /// What the limits ask of it.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            call: (self.run_id, self.attempt),
+            endpoint: self.terms.policy.endpoint.as_deref().unwrap_or_default(),
+            code: &self.code,
+            max_in_flight: self.terms.policy.max_in_flight,
+            key: self.key.as_ref().map(|(key, limit)| (key.as_str(), *limit)),
+        }
+    }
 }
 
 /// What a claim came to.
@@ -54,8 +73,14 @@ pub struct Claimed {
     pub withdrawn: Vec<(Uuid, i32)>,
     /// When the next run that waits for its time is due; at most a day.
     pub due: Option<Duration>,
-    /// Runs that were looked at; fewer than asked for means that the queue is empty.
+    /// Runs that were taken up, whatever became of them.
     pub seen: usize,
+    /// For the worker's memory, once this transaction has committed.
+    pub sight: Option<Sight>,
+    /// Runs that wait for room, untouched.
+    pub held: HashSet<Uuid>,
+    /// Runs that wait for their key.
+    pub parked: Vec<Parked>,
     /// True when this database may not execute.
     pub suspended: bool,
 }
@@ -69,23 +94,30 @@ pub enum Pick {
     Only(Uuid),
 }
 
-/// Claims runs for `worker`.
+/// Claims runs for `worker`. Whatever comes of the transaction, tell `memory`.
 ///
 /// # Errors
 /// XX000 and 55000 only; what a gate says is a decision, not an error.
-pub fn claim(extension: &Extension, worker: Uuid, pick: Pick) -> Result<Claimed, DotError> {
+pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pick) -> Result<Claimed, DotError> {
     let instance = extension::instance(crate::pg::session::system_identifier())?;
     if !instance.is_here {
         return Ok(Claimed { suspended: true, ..Claimed::default() });
     }
     let withdrawn = attempt::withdrawn(worker)?;
-    let candidates = match pick {
-        Pick::UpTo(limit) => queue::next(limit)?,
-        Pick::Only(run_id) => queue::this(run_id)?,
+    let (sight, run_ids) = match pick {
+        Pick::UpTo(0) => (None, Vec::new()),
+        Pick::UpTo(room) => {
+            let sight = pick::pick(memory, room)?;
+            let run_ids = sight.run_ids.clone();
+            (Some(sight), run_ids)
+        }
+        Pick::Only(run_id) => (None, vec![run_id]),
     };
+    breaker::save(&memory.flow)?;
+    let candidates = candidate::take(&run_ids)?;
     let seen = candidates.len();
     if seen == 0 {
-        return Ok(Claimed { withdrawn, due: queue::waits()?, ..Claimed::default() });
+        return Ok(Claimed { withdrawn, sight, due: queue::waits()?, ..Claimed::default() });
     }
     let permitted = hold_unpermitted(&instance.permit_key, candidates)?;
     let codes: Vec<String> = permitted.iter().map(|(_, run)| run.code.clone()).collect();
@@ -93,16 +125,20 @@ pub fn claim(extension: &Extension, worker: Uuid, pick: Pick) -> Result<Claimed,
     let requesters = requesters(extension, &permitted)?;
     let mut batch = Batch::default();
     for (run_id, run) in permitted {
-        second_gate::ask(&mut session, &requesters, run_id, run, &mut batch)?;
+        second_gate::ask(&mut session, &requesters, run_id, run, &mut memory.flow, &mut batch)?;
     }
     queue::postpone(&batch.postponed, POSTPONED)?;
     drop_blocked(&session, &batch)?;
-    let deliveries = record_intents(&session, worker, batch)?;
+    let (held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
+    for one in &parked {
+        queue::postpone(&[one.run_id], memory.sleep(&one.key))?;
+    }
+    let deliveries = record_intents(&session, &mut memory.flow, worker, batch)?;
     fail_point::each(Point::ClaimBeforeCommit, deliveries.iter().map(|delivery| delivery.code.as_str()));
     if let Pick::Only(run_id) = pick {
         queue::unmark(run_id)?;
     }
-    Ok(Claimed { deliveries, withdrawn, due: queue::waits()?, seen, suspended: false })
+    Ok(Claimed { deliveries, withdrawn, due: queue::waits()?, seen, sight, held, parked, suspended: false })
 }
 
 /// What the second gates came to.
@@ -114,6 +150,10 @@ pub(super) struct Batch {
     pub(super) drops: Vec<Move>,
     /// To be asked about again in a moment.
     pub(super) postponed: Vec<Uuid>,
+    /// To be taken once there is room, by the look of it.
+    pub(super) held: HashSet<Uuid>,
+    /// To be taken once there is room for its key.
+    pub(super) parked: Vec<Parked>,
     /// What is to be sent.
     pub(super) passed: HashMap<Uuid, (QueuedRun, Policy, Request)>,
 }
@@ -133,10 +173,9 @@ fn hold_unpermitted(key: &[u8], candidates: Vec<Candidate>) -> Result<Vec<(Uuid,
             None => held.push(run_id),
         }
     }
-    if let Some(first) = held.first() {
-        let n = held.len();
+    for run_id in &held {
         pgrx::warning!(
-            "dot_wrapper: {n} queue rows without a valid permit are not executed, {first} first; see fn_dot_resume()"
+            "dot_wrapper: the queue row of run {run_id} has no valid permit and is not executed; see fn_dot_resume()"
         );
     }
     queue::hold(&held)?;
@@ -173,19 +212,26 @@ fn drop_blocked(session: &Session, batch: &Batch) -> Result<(), DotError> {
     Ok(())
 }
 
-fn record_intents(session: &Session, worker: Uuid, mut batch: Batch) -> Result<Vec<Delivery>, DotError> {
+fn record_intents(
+    session: &Session,
+    flow: &mut Flow,
+    worker: Uuid,
+    mut batch: Batch,
+) -> Result<Vec<Delivery>, DotError> {
     let mut deliveries = Vec::with_capacity(batch.starts.len());
     let deadlines: HashMap<Uuid, String> = queue::start(worker, &batch.starts)?.into_iter().collect();
     for start in batch.starts {
         let (Some(deadline), Some((run, policy, request))) =
             (deadlines.get(&start.run_id), batch.passed.remove(&start.run_id))
         else {
+            flow.withdraw((start.run_id, start.attempt));
             continue;
         };
         let run_ids = (start.run_id, run.process_run_id);
         deliveries.push(Delivery {
             run_id: start.run_id,
             attempt: start.attempt,
+            key: second_gate::in_flight_key(&policy, &run.code, &run.args, &run.requested_by),
             code: run.code,
             terms: Terms {
                 mode: run.mode,

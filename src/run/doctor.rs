@@ -60,8 +60,14 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
     let extension = extension::current()?;
     require_owner(&extension, "examine it")?;
     extension::as_owner(&extension, || {
-        let mut session = Session::open(&extension, None)?;
         let mut checks = processes(background);
+        if extension::find_instance(crate::pg::session::system_identifier())?.is_none() {
+            // Nothing else can be asked without it: calls raise an error, and the worker executes nothing.
+            let advice = "SELECT fn_dot_resume(); makes a new one, and gives what is queued new permits.";
+            checks.push(block("instance", "dot_wrapper.instance is empty; nothing is sent", advice));
+            return Ok(checks);
+        }
+        let mut session = Session::open(&extension, None)?;
         checks.push(instance(&session));
         checks.extend(ports(&session));
         let schema = &extension.schema;
@@ -74,6 +80,8 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.extend(endpoints(&session));
         checks.extend(strangers()?);
         checks.extend(unfinished()?);
+        // What nobody but a person may be able to end comes first.
+        checks.sort_by_key(|check| !(check.name == "in doubt" && check.verdict != "OK"));
         Ok(checks)
     })
 }
@@ -267,9 +275,14 @@ fn unfinished() -> Result<Vec<Check>, DotError> {
         n => warn(
             "in doubt",
             format!("{n} runs were sent and have no known outcome"),
-            "Ask the agent what became of them; they keep their leases. See docs/operations.md, Runs in doubt.",
+            "Ask the agent what became of them, then fn_dot_resolve. See docs/operations.md, Runs in doubt.",
         ),
     });
+    if counts.quarantined > 0 {
+        let found = format!("the worker died over {} queued runs; they are set aside", counts.quarantined);
+        let advice = "fn_dot_resume(ARRAY[run ids]::uuid[]) lets them go on, fn_dot_cancel ends them.";
+        checks.push(warn("quarantine", found, advice));
+    }
     checks.push(match counts.held {
         0 => ok("queue", format!("{} queued, {} running", counts.queued, counts.running)),
         n => warn(

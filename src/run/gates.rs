@@ -43,7 +43,7 @@ pub struct Findings {
 
 impl Findings {
     /// Adds a decision; true when it blocks.
-    fn note(&mut self, decision: Decision) -> bool {
+    pub fn note(&mut self, decision: Decision) -> bool {
         let blocks = decision.blocks();
         self.decisions.push(decision);
         blocks
@@ -58,8 +58,13 @@ impl Findings {
 /// Asks all gates but the lease. A plan asks every one that can be asked; the others stop at the first BLOCK, so that a
 /// refusal is cheap and no guard is run for nothing.
 pub fn ask(session: &mut Session, question: &Question<'_>) -> Findings {
+    let findings = form(session, question, question.mode == Mode::Plan);
+    ask_substrate(session, question, findings)
+}
+
+/// Asks what is behind the request, which `findings` has: toggle and guard.
+pub fn ask_substrate(session: &mut Session, question: &Question<'_>, mut findings: Findings) -> Findings {
     let thorough = question.mode == Mode::Plan;
-    let mut findings = form(session, question, thorough);
     if findings.decisions.iter().any(Decision::blocks) && !thorough {
         return findings;
     }

@@ -88,6 +88,7 @@ fn inquiry(session: &Session, run: &Open) -> Option<Inquiry> {
         run_id: run.run_id,
         attempt: run.attempt,
         code: run.code.clone(),
+        key: None,
         terms: recover::terms(run, policy),
         request,
         egress: Arc::clone(&session.config.egress),

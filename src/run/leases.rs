@@ -8,7 +8,7 @@ use crate::domain::error::DotError;
 use crate::domain::lease;
 use crate::store::event::{self, Remark};
 use crate::store::grant::{self, Grant};
-use crate::store::port::Ports;
+use crate::store::port::{self, Ports};
 
 /// Grants handled in one transaction.
 const BATCH: i64 = 200;
@@ -28,6 +28,31 @@ pub fn release(ports: &Ports, key: &str, run_id: Uuid) -> Result<(), DotError> {
     }
 }
 
+/// Makes sure, before what these runs' agents say is believed, that no lease has gone to somebody else after it ran out:
+/// a worker that was stopped, or whose clock stepped, learns of it here. Asks the substrate only where one has run out.
+///
+/// # Errors
+/// XX000 only.
+pub fn confirm(run_ids: &[Uuid]) -> Result<(), DotError> {
+    let lapsed = grant::lapsed(run_ids)?;
+    if lapsed.is_empty() {
+        return Ok(());
+    }
+    let ports = port::load()?;
+    let mut lost = Vec::new();
+    for grant in &lapsed {
+        if !renew_one(&ports, grant)? {
+            lost.push(lease_lost(grant));
+        }
+    }
+    event::remark(&lost)
+}
+
+fn lease_lost(grant: &Grant) -> Remark {
+    let detail = json!({"lease_key": grant.key});
+    Remark { run_id: grant.run_id, attempt: None, event: "lease_lost", detail }
+}
+
 /// Renews what is due and releases what is owed. True when there is more to do at once.
 ///
 /// # Errors
@@ -38,12 +63,7 @@ pub fn tend(ports: &Ports) -> Result<bool, DotError> {
     let mut lost = Vec::new();
     for grant in &renew {
         if !renew_one(ports, grant)? {
-            lost.push(Remark {
-                run_id: grant.run_id,
-                attempt: None,
-                event: "lease_lost",
-                detail: json!({"lease_key": grant.key}),
-            });
+            lost.push(lease_lost(grant));
         }
     }
     event::remark(&lost)?;
@@ -58,7 +78,7 @@ fn renew_one(ports: &Ports, grant: &Grant) -> Result<bool, DotError> {
     let answer = ports.acquire(&grant.key, &lease::holder(grant.run_id), i64::from(grant.ttl_s));
     match &answer {
         PortAnswer::Value(_) if !decide::lease(Some(&grant.key), Some(&answer)).blocks() => {
-            grant::prolong(&grant.key, grant.run_id, i64::from(grant.ttl_s))?;
+            grant::revive(grant)?;
             Ok(true)
         }
         PortAnswer::Value(_) => {

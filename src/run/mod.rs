@@ -4,20 +4,25 @@
 //! Lives here: the order of steps, and which facts each gate is given. Does not live here: rules (`domain`), statements
 //! (`store`), or the question when to begin and end transactions (`api` and `worker`).
 
+mod second_gate;
+
 pub mod bind;
+pub mod breaker;
 pub mod careful;
 pub mod claim;
+pub mod depth;
 pub mod doctor;
 pub mod gates;
 pub mod inquire;
 pub mod leases;
+pub mod pick;
 pub mod recover;
 pub mod request;
 pub mod resume;
 pub mod seal;
-mod second_gate;
 pub mod session;
 pub mod settle;
+pub mod uninstall;
 pub mod usage;
 pub mod verify;
 pub mod wait;

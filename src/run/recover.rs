@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::claim::Delivery;
 use super::gates::{self, Findings, Question};
+use super::second_gate;
 use super::session::Session;
 use super::settle::{self, Outcome, Terms};
 use crate::domain::answer::{Answer, Reach};
@@ -19,6 +20,7 @@ use crate::domain::error::DotError;
 use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::pg::fail_point::{self, Point};
+use crate::pg::user;
 use crate::store::attempt::{self, Open};
 use crate::store::extension::{self, Extension};
 
@@ -121,6 +123,7 @@ fn resume(session: &Session, orphan: &Open, findings: &Findings) -> Option<(Deli
         run_id: orphan.run_id,
         attempt: orphan.attempt,
         code: orphan.code.clone(),
+        key: second_gate::in_flight_key(&policy, &orphan.code, &orphan.args, &user::name_of(orphan.requested_by_oid)),
         terms: terms(orphan, policy),
         request,
         egress: Arc::clone(&session.config.egress),

@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::breaker;
+use super::depth;
 use super::gates::{self, Findings, Question};
 use super::session::Session;
 use super::wait;
@@ -154,11 +156,35 @@ fn request(
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
     };
-    let mut findings = gates::ask(session, &question);
+    let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
+    ask_capacity(session, requester, &question, &mut findings)?;
+    findings = gates::ask_substrate(session, &question, findings);
     let lease_key = findings.policy.as_ref().and_then(|policy| lease::key(&policy.lease, &call.code, &call.args));
     let token = ask_lease(session, &question, &mut findings, lease_key.as_deref())?;
     warn_of_worker(session, worker, call.mode, &mut findings);
     record(session, requester, call, &question, &findings, lease_key.as_deref(), token)
+}
+
+/// The queue's depth, which may refuse, and the endpoint's breaker, which may warn. Before toggle, guard and lease, so that
+/// a flood is cheap to refuse.
+fn ask_capacity(
+    session: &mut Session,
+    requester: &Requester,
+    question: &Question<'_>,
+    findings: &mut Findings,
+) -> Result<(), DotError> {
+    let Some(policy) = findings.policy.clone() else { return Ok(()) };
+    if question.mode != Mode::Plan && gate::first_block(&findings.decisions).is_some() {
+        return Ok(());
+    }
+    if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
+        findings.note(full);
+    } else if let Some(endpoint) = policy.endpoint
+        && let Some(warning) = breaker::warning(session.closures()?, &endpoint)
+    {
+        findings.note(warning);
+    }
+    Ok(())
 }
 
 /// Invariant 5: the run of the same key that was admitted first, if the tool is catalogued and the run is not a plan.

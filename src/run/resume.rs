@@ -8,8 +8,8 @@ use super::claim;
 use crate::domain::error::DotError;
 use crate::domain::permit;
 use crate::pg::session;
+use crate::store::candidate::{self, QueuedRun};
 use crate::store::event::{self, Remark};
-use crate::store::queue::QueuedRun;
 use crate::store::{extension, queue};
 
 /// Stamps the database and gives the runs (`None`: all that are queued) new permits; how many.
@@ -22,7 +22,7 @@ pub fn resume(run_ids: Option<Vec<Uuid>>) -> Result<i64, DotError> {
     extension::as_owner(&extension, || {
         extension::stamp(session::system_identifier())?;
         let instance = extension::instance(session::system_identifier())?;
-        let runs = queue::to_resume(run_ids)?;
+        let runs = candidate::to_resume(run_ids)?;
         for (run_id, run) in &runs {
             let permit = permit::issue(&instance.permit_key, &claim::claims(*run_id, run));
             queue::permit(*run_id, &permit, run.requested_by_oid)?;

@@ -1,25 +1,28 @@
 //! The gates, asked again in the transaction that records the intent. A run that they stop ends as what has been done
 //! before allows: see `domain::retry::Past::end`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::claim::Batch;
 use super::gates::{self, Findings, Question};
+use super::pick::Parked;
 use super::session::Session;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::lease;
+use crate::domain::limits::{Ask, By, Call, Flow};
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
+use crate::store::candidate::QueuedRun;
 use crate::store::grant;
-use crate::store::queue::{QueuedRun, Start};
+use crate::store::queue::Start;
 use crate::store::role::Requester;
 use crate::store::transition::Move;
 
@@ -32,18 +35,27 @@ pub(super) fn ask(
     requesters: &[Requester],
     run_id: Uuid,
     run: QueuedRun,
+    flow: &mut Flow,
     batch: &mut Batch,
 ) -> Result<(), DotError> {
     fail_point::at(Point::ClaimGate, &run.code);
     let mut findings = find(session, requesters, run_id, &run);
     let mut token = None;
+    let call = (run_id, run.attempts + 1);
     if gate::first_block(&findings.decisions).is_none() {
+        // Before the lease, which writes: a run that has to wait for room leaves no trace.
+        if let Some(policy) = &findings.policy
+            && !has_room(flow, call, &run, policy, batch)
+        {
+            return Ok(());
+        }
         let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
         findings.decisions.push(decision);
         token = granted;
     }
     let gates = findings.to_json();
     if let Some(block) = gate::first_block(&findings.decisions) {
+        flow.withdraw(call);
         if block.is_passing() {
             batch.postponed.push(run_id);
         } else {
@@ -54,9 +66,38 @@ pub(super) fn ask(
     let (Some(mut policy), Some(request)) = (findings.policy, findings.request) else { return Ok(()) };
     policy.total_timeout_ms = policy.total_timeout_ms.min(run.left_ms.max(1));
     let deadline_ms = (policy.connect_timeout_ms + policy.total_timeout_ms).min(run.left_ms.max(1));
-    batch.starts.push(Start { run_id, attempt: run.attempts + 1, deadline_ms, fencing_token: token, gates });
+    batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, gates });
     batch.passed.insert(run_id, (run, policy, request));
     Ok(())
+}
+
+/// Whether the limits let it go now; it counts from here on. Notes what it waits for.
+fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch: &mut Batch) -> bool {
+    let key = in_flight_key(policy, &run.code, &run.args, &run.requested_by);
+    let ask = Ask {
+        call,
+        endpoint: policy.endpoint.as_deref().unwrap_or_default(),
+        code: &run.code,
+        max_in_flight: policy.max_in_flight,
+        key: key.as_ref().map(|(key, limit)| (key.as_str(), *limit)),
+    };
+    match (flow.admit(&ask, Instant::now()), key) {
+        (Ok(()), _) => return true,
+        (Err(hold), Some((key, limit))) if hold.by == By::Key => {
+            batch.parked.push(Parked { run_id: call.0, key, limit });
+        }
+        (Err(_), _) => {
+            batch.held.insert(call.0);
+        }
+    }
+    false
+}
+
+/// What `max_in_flight_per_key` counts by, and how many; `None` without such a limit.
+pub(super) fn in_flight_key(policy: &Policy, code: &str, args: &Value, role: &str) -> Option<(String, i64)> {
+    let limit = policy.max_in_flight_per_key?;
+    let template = policy.in_flight_key.replace("{role}", role);
+    Some((lease::key(&template, code, args)?, limit))
 }
 
 /// All gates but the lease, up to the first BLOCK.
@@ -87,13 +128,7 @@ fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &Que
 }
 
 /// How a run ends that a gate stops.
-fn stop(
-    run_id: Uuid,
-    run: &QueuedRun,
-    policy: Option<&Policy>,
-    block: &Decision,
-    gates: serde_json::Value,
-) -> Option<Move> {
+fn stop(run_id: Uuid, run: &QueuedRun, policy: Option<&Policy>, block: &Decision, gates: Value) -> Option<Move> {
     let asked = match block.gate {
         Gate::Deadline => Cause::Expired,
         Gate::Cancel => Cause::Cancelled,

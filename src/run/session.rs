@@ -9,6 +9,7 @@ use crate::domain::gate::Decision;
 use crate::domain::tool::Tool;
 use crate::pg;
 use crate::pg::object::Use;
+use crate::store::breaker::{self, Closure};
 use crate::store::config::Config;
 use crate::store::extension::{Extension, Instance};
 use crate::store::port::Ports;
@@ -27,6 +28,7 @@ pub struct Session {
     tools: Result<HashMap<String, Result<Vec<Tool>, String>>, String>,
     toggle: Option<Decision>,
     guard: Option<Decision>,
+    closures: Option<Vec<Closure>>,
 }
 
 impl Session {
@@ -59,6 +61,7 @@ impl Session {
             tools,
             toggle: None,
             guard: None,
+            closures: None,
         })
     }
 
@@ -90,6 +93,19 @@ impl Session {
             }
             Err(why) => Err(why),
         }
+    }
+
+    /// The endpoints to which runs do not go at once, looked up once per session. For sessions of callers; the worker
+    /// knows for itself.
+    ///
+    /// # Errors
+    /// XX000 only.
+    pub fn closures(&mut self) -> Result<&[Closure], DotError> {
+        let closures = match self.closures.take() {
+            Some(closures) => closures,
+            None => breaker::closures(&self.extension.schema)?,
+        };
+        Ok(self.closures.insert(closures))
     }
 
     /// The toggle's decision, asked once per session.

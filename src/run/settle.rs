@@ -86,6 +86,7 @@ impl Outcome {
 /// XX000 only.
 pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
     let moves: Vec<Move> = outcomes.iter().filter_map(step).collect();
+    leases::confirm(&moves.iter().filter(|m| m.needs_lease).map(|m| m.run_id).collect::<Vec<_>>())?;
     let mut moved = transition::apply(RunStatus::Running, Some(worker), &moves)?;
     let missed = missing(outcomes, &moved);
     let leased = |outcome: &&&Outcome| moves.iter().any(|m| m.run_id == outcome.run_id && m.needs_lease);

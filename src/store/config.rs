@@ -61,6 +61,15 @@ pub fn load(codes: Option<&[String]>) -> Result<Config, DotError> {
     Ok(config)
 }
 
+/// All endpoints.
+///
+/// # Errors
+/// XX000 when a row is not of its table's shape.
+pub fn endpoints() -> Result<Vec<Endpoint>, DotError> {
+    let sql = "SELECT coalesce(jsonb_agg(to_jsonb(e)), '[]') FROM dot_wrapper.endpoint e";
+    parse(spi::row(sql, &[], |row| spi::need_json(row, 1))?.unwrap_or_default())
+}
+
 impl Config {
     /// The policy in force for a tool.
     pub fn policy(&self, tool: &Tool) -> Policy {

@@ -11,6 +11,8 @@ pub struct Unfinished {
     pub queued: i64,
     /// Set aside for want of a permit.
     pub held: i64,
+    /// Set aside because the worker died over them.
+    pub quarantined: i64,
     /// Sent.
     pub running: i64,
     /// Sent, outcome unknown.
@@ -25,7 +27,8 @@ pub struct Unfinished {
 /// XX000 only.
 pub fn unfinished() -> Result<Unfinished, DotError> {
     let sql = "SELECT count(*) FILTER (WHERE q.state = 'queued' AND q.available_at < 'infinity'),
-                      count(*) FILTER (WHERE q.state = 'queued' AND q.available_at = 'infinity'),
+                      count(*) FILTER (WHERE q.state = 'queued' AND q.available_at = 'infinity' AND q.crashes = 0),
+                      count(*) FILTER (WHERE q.state = 'queued' AND q.available_at = 'infinity' AND q.crashes > 0),
                       count(*) FILTER (WHERE q.state = 'running'),
                       count(*) FILTER (WHERE q.state = 'in_doubt'),
                       (SELECT count(*) FROM dot_wrapper.usage_debt)
@@ -34,9 +37,10 @@ pub fn unfinished() -> Result<Unfinished, DotError> {
         Ok(Unfinished {
             queued: spi::need(row, 1)?,
             held: spi::need(row, 2)?,
-            running: spi::need(row, 3)?,
-            in_doubt: spi::need(row, 4)?,
-            owed: spi::need(row, 5)?,
+            quarantined: spi::need(row, 3)?,
+            running: spi::need(row, 4)?,
+            in_doubt: spi::need(row, 5)?,
+            owed: spi::need(row, 6)?,
         })
     })?
     .ok_or_else(|| error::internal("no count"))

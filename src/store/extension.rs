@@ -5,9 +5,9 @@ use serde_json::json;
 
 use super::spi;
 use crate::domain::error::{DotError, SqlState};
-use crate::pg::object;
 use crate::pg::session;
 use crate::pg::user::{self, Trust};
+use crate::pg::{lock, object};
 
 /// The installed extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,30 +34,67 @@ pub struct Instance {
 /// What our own SQL runs under.
 const OWN_PATH: &str = "pg_catalog, pg_temp";
 
+/// The schemas that this library can work with, by the extension's version.
+const VERSIONS: [&str; 1] = [env!("CARGO_PKG_VERSION")];
+
 /// Looks the extension up. Reads catalogs only, with the rights of whoever calls.
 ///
 /// # Errors
-/// 55000 when it is not installed in this database, 25006 on a standby.
+/// 55000 when it is not installed in this database, or as a version that this library does not know, or when a function of the
+/// substrate calls back; 25006 on a standby.
 pub fn current() -> Result<Extension, DotError> {
     if session::in_recovery() {
         return Err(DotError::new(SqlState::ReadOnlySqlTransaction, "this server is a standby")
             .detail("Every call leaves a row in the ledger, and nothing can be written here.")
             .hint("Call it on the primary; the views can be read here."));
     }
-    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid
+    if user::is_restricted() {
+        return Err(DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper cannot be called from here")
+            .detail("A toggle, guard, lease function or catalogue is being asked, and it called back: that would never end.")
+            .hint("Let it answer from its own tables."));
+    }
+    let (extension, version) =
+        installed()?.filter(|(found, _)| lock::keep_extension(c"dot_wrapper", found.oid)).ok_or_else(|| {
+            DotError::new(SqlState::ObjectNotInPrerequisiteState, "the extension dot_wrapper is not installed here")
+                .hint("CREATE EXTENSION dot_wrapper;")
+        })?;
+    if is_known(&version) {
+        return Ok(extension);
+    }
+    let shown = crate::domain::call::shorten(&version);
+    Err(DotError::new(
+        SqlState::ObjectNotInPrerequisiteState,
+        format!("this library cannot work with version {shown} of dot_wrapper"),
+    )
+    .detail(format!("The library is version {}; it knows: {}.", env!("CARGO_PKG_VERSION"), VERSIONS.join(", ")))
+    .hint("ALTER EXTENSION dot_wrapper UPDATE; where the library is the older one, restart the server first."))
+}
+
+/// Whether the extension is here and this library can work with it; `None` when it is not here.
+///
+/// # Errors
+/// XX000 only.
+pub fn fits() -> Result<Option<bool>, DotError> {
+    Ok(installed()?.map(|(_, version)| is_known(&version)))
+}
+
+fn is_known(version: &str) -> bool {
+    VERSIONS.contains(&version)
+}
+
+/// What is installed, and its version.
+fn installed() -> Result<Option<(Extension, String)>, DotError> {
+    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid, e.extversion
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";
     spi::row(sql, &[], |row| {
-        Ok(Extension {
+        let extension = Extension {
             oid: spi::need(row, 1)?,
             owner: spi::need(row, 2)?,
             schema: spi::need(row, 3)?,
             schema_oid: spi::need(row, 4)?,
-        })
-    })?
-    .ok_or_else(|| {
-        DotError::new(SqlState::ObjectNotInPrerequisiteState, "the extension dot_wrapper is not installed here")
-            .hint("CREATE EXTENSION dot_wrapper;")
+        };
+        Ok((extension, spi::need(row, 5)?))
     })
 }
 
@@ -79,6 +116,17 @@ pub fn as_owner<T>(extension: &Extension, body: impl FnOnce() -> T) -> T {
 /// # Errors
 /// 55000 when there is none.
 pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
+    find_instance(system_identifier)?.ok_or_else(|| {
+        DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper.instance is empty")
+            .hint("SELECT fn_dot_resume() makes a new one.")
+    })
+}
+
+/// As [`instance`]; `None` when there is no row.
+///
+/// # Errors
+/// XX000 only.
+pub fn find_instance(system_identifier: u64) -> Result<Option<Instance>, DotError> {
     let sql = "SELECT i.system_identifier = $1::numeric
                       AND i.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d
                                             WHERE d.datname = pg_catalog.current_database())
@@ -88,10 +136,6 @@ pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
                FROM dot_wrapper.instance i";
     spi::row(sql, &[system_identifier.to_string().into()], |row| {
         Ok(Instance { is_here: spi::need(row, 1)?, permit_key: spi::need(row, 2)? })
-    })?
-    .ok_or_else(|| {
-        DotError::new(SqlState::ObjectNotInPrerequisiteState, "dot_wrapper.instance is empty")
-            .hint("SELECT fn_dot_resume() makes a new one.")
     })
 }
 

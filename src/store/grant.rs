@@ -79,9 +79,33 @@ pub fn to_release(limit: i64) -> Result<Vec<Grant>, DotError> {
 }
 
 fn grants(sql: &str, limit: i64) -> Result<Vec<Grant>, DotError> {
-    spi::rows(sql, &[limit.into()], |row| {
-        Ok(Grant { key: spi::need(row, 1)?, run_id: spi::need_uuid(row, 2)?, ttl_s: spi::need(row, 3)? })
-    })
+    spi::rows(sql, &[limit.into()], read)
+}
+
+fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<Grant> {
+    Ok(Grant { key: spi::need(row, 1)?, run_id: spi::need_uuid(row, 2)?, ttl_s: spi::need(row, 3)? })
+}
+
+/// Grants of these runs that have run out. Who has one of the rows locked is taking it over, and has not yet.
+///
+/// # Errors
+/// XX000 only.
+pub fn lapsed(run_ids: &[Uuid]) -> Result<Vec<Grant>, DotError> {
+    let sql = "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.dot_run r
+               JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
+               WHERE r.run_id = ANY ($1) AND g.expires_at <= clock_timestamp()
+               FOR UPDATE OF g SKIP LOCKED";
+    spi::rows(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()], read)
+}
+
+/// Prolongs a grant that is still this run's, also one that has run out while nobody else was granted it.
+///
+/// # Errors
+/// XX000 only.
+pub fn revive(grant: &Grant) -> Result<(), DotError> {
+    let sql = "UPDATE dot_wrapper.lease_grant g SET expires_at = clock_timestamp() + make_interval(secs => $3)
+               WHERE g.lease_key = $1 AND g.run_id = $2";
+    spi::run(sql, &[grant.key.as_str().into(), spi::uuid(grant.run_id).into(), f64::from(grant.ttl_s).into()]).map(drop)
 }
 
 /// Forgets a grant, if it is still this run's and nobody has it locked; else `to_release` finds it again.

@@ -6,14 +6,18 @@
 mod spi;
 
 pub mod attempt;
+pub mod breaker;
+pub mod candidate;
 pub mod catalogue;
 pub mod chain;
 pub mod config;
+pub mod depth;
 pub mod doctor;
 pub mod event;
 pub mod extension;
 pub mod grant;
 pub mod ledger;
+pub mod look;
 pub mod port;
 pub mod queue;
 pub mod role;

@@ -1,5 +1,7 @@
 //! The substrate's functions: which ones are bound, and calling them as their owner, never as more.
 
+use std::time::Duration;
+
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use serde_json::Value;
@@ -7,9 +9,14 @@ use serde_json::Value;
 use super::spi;
 use crate::domain::decide::PortAnswer;
 use crate::domain::error::DotError;
-use crate::pg::object;
+use crate::pg::caught::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
 use crate::pg::user::{self, Trust};
-use crate::pg::xact;
+use crate::pg::{limit, object, session, xact};
+
+/// A function that has not answered within this blocks, as one that fails does.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// What a worker's transaction needs besides, to record what the functions said.
+const RESERVE: Duration = Duration::from_secs(1);
 
 /// The ports, by their names in `dot_wrapper.port`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,9 +201,10 @@ impl Ports {
         self.ask(Name::LeaseRelease, "$2, $3", vec![key.into(), holder.into()])
     }
 
-    /// Calls a port's function as its owner, in a security-restricted subtransaction.
+    /// Calls a port's function as its owner, in a security-restricted subtransaction, for three seconds at most.
     ///
-    /// Errors become answers, except those that ask for a retry or a cancel of the whole transaction: they go on.
+    /// Where a worker's transaction has no time left for that, the function is not asked, and the answer is that of a
+    /// lock: not now. Errors become answers, except those that ask for a retry or a cancel of the whole transaction: they go on.
     fn ask(&self, name: Name, parameters: &str, mut args: Vec<DatumWithOid<'_>>) -> PortAnswer {
         let function = match self.get(name) {
             Ok(function) => function,
@@ -208,18 +216,36 @@ impl Ports {
         let path = format!("{}, pg_temp", function.schema);
         let sql = function.statement(parameters);
         args.insert(0, function.oid.into());
-        let caught = xact::subtransaction(|| {
-            user::run_as(function.owner, Trust::Foreign, &path, || {
+        if session::time_left().is_some_and(|left| left < PATIENCE + RESERVE) {
+            return late(LOCK_NOT_AVAILABLE, "was not asked: others took too long".to_owned());
+        }
+        let limit = limit::start(PATIENCE);
+        let caught = xact::subtransaction_or_rollback(|| {
+            let value = user::run_as(function.owner, Trust::Foreign, &path, || {
                 spi::row(&sql, &args, |row| Ok(row.get::<pgrx::JsonB>(1)?.map(|json| json.0)))
-            })
+            });
+            // An answer that comes too late is none, and leaves nothing behind.
+            if limit.is_over() { Err(None) } else { value.map_err(Some) }
         });
+        let is_late = limit.is_over();
+        drop(limit);
         match caught {
             Ok(Ok(value)) => PortAnswer::Value(value.flatten().unwrap_or(Value::Null)),
-            Ok(Err(error)) => PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message },
+            Ok(Err(Some(error))) => PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message },
+            Ok(Err(None)) => too_late(),
+            Err(caught) if is_late && caught.sqlstate == QUERY_CANCELED => too_late(),
             Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
             Err(caught) => PortAnswer::Failed { sqlstate: caught.sqlstate, message: caught.message },
         }
     }
+}
+
+fn too_late() -> PortAnswer {
+    late(QUERY_CANCELED, format!("did not answer within {} s", PATIENCE.as_secs()))
+}
+
+fn late(sqlstate: &str, message: String) -> PortAnswer {
+    PortAnswer::Failed { sqlstate: sqlstate.to_owned(), message }
 }
 
 impl Function {

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use pgrx::pg_sys;
-use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -37,124 +36,6 @@ pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotErro
                VALUES ($1, 'queued', $2, $3, $4, $5)";
     let args = [spi::uuid(run_id).into(), place.lane.into(), place.code.into(), place.endpoint.into(), permit.into()];
     spi::run(sql, &args).map(drop)
-}
-
-/// A queued run, locked for this transaction. `run` is `None` when the ledger has no queued run of that id.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    /// The run.
-    pub run_id: Uuid,
-    /// Its permit.
-    pub permit: Vec<u8>,
-    /// What the ledger says of it.
-    pub run: Option<QueuedRun>,
-}
-
-/// What the ledger says of a queued run.
-#[derive(Clone, Debug)]
-pub struct QueuedRun {
-    /// The process run.
-    pub process_run_id: Uuid,
-    /// Tool code.
-    pub code: String,
-    /// Mode.
-    pub mode: Mode,
-    /// Arguments.
-    pub args: Value,
-    /// The role that requested it.
-    pub requested_by: String,
-    /// Its OID.
-    pub requested_by_oid: pg_sys::Oid,
-    /// Lease key.
-    pub lease_key: Option<String>,
-    /// Fencing token.
-    pub fencing_token: Option<i64>,
-    /// Deliveries so far.
-    pub attempts: i32,
-    /// The URL that was rendered when it was requested.
-    pub url: Option<String>,
-    /// The fingerprint of then.
-    pub fingerprint: Option<String>,
-    /// True when it waited past its start-by time without a delivery, or past its finish-by time.
-    pub is_late: bool,
-    /// What earlier deliveries did.
-    pub past: Past,
-    /// Somebody has asked to cancel it.
-    pub withdrawn: bool,
-    /// How often the worker died over it.
-    pub crashes: i16,
-    /// Since it was requested.
-    pub age: Duration,
-    /// Since the intent of its first delivery; zero before that.
-    pub key_age: Duration,
-    /// Milliseconds until its finish-by time.
-    pub left_ms: i64,
-}
-
-/// The columns of a candidate, of `q` (queue) and `r` (ledger).
-macro_rules! candidate {
-    () => {
-        "SELECT q.run_id, q.permit, r.process_run_id, r.code, r.mode, r.args, r.requested_by::text,
-                r.requested_by_oid, r.lease_key, r.fencing_token, r.attempts, r.request ->> 'url', r.fingerprint,
-                (r.attempts = 0 AND r.start_by < clock_timestamp()) OR r.finish_by < clock_timestamp(),
-                q.past, q.cancel_requested, q.crashes,
-                (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
-                (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
-                (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint
-         FROM dot_wrapper.dot_queue q
-         LEFT JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
-         "
-    };
-}
-
-/// Locks the next runs that are due, oldest first, skipping those that others hold.
-///
-/// # Errors
-/// XX000 only.
-pub fn next(limit: usize) -> Result<Vec<Candidate>, DotError> {
-    let sql = concat!(
-        candidate!(),
-        "WHERE q.state = 'queued' AND q.available_at <= now()
-         ORDER BY q.available_at, q.seq LIMIT $1 FOR UPDATE OF q SKIP LOCKED"
-    );
-    spi::rows(sql, &[i64::try_from(limit).unwrap_or(i64::MAX).into()], read)
-}
-
-/// Locks one queued run, unless somebody else holds it.
-///
-/// # Errors
-/// XX000 only.
-pub fn this(run_id: Uuid) -> Result<Vec<Candidate>, DotError> {
-    let sql = concat!(candidate!(), "WHERE q.run_id = $1 AND q.state = 'queued' FOR UPDATE OF q SKIP LOCKED");
-    spi::rows(sql, &[spi::uuid(run_id).into()], read)
-}
-
-fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Candidate> {
-    let mode = row.get::<String>(5)?.and_then(|mode| Mode::parse(&mode));
-    let run = match mode {
-        None => None,
-        Some(mode) => Some(QueuedRun {
-            process_run_id: spi::need_uuid(row, 3)?,
-            code: spi::need(row, 4)?,
-            mode,
-            args: spi::need_json(row, 6)?,
-            requested_by: spi::need(row, 7)?,
-            requested_by_oid: spi::need(row, 8)?,
-            lease_key: row.get(9)?,
-            fencing_token: row.get(10)?,
-            attempts: spi::need(row, 11)?,
-            url: row.get(12)?,
-            fingerprint: row.get(13)?,
-            is_late: row.get(14)?.unwrap_or(true),
-            past: Past::parse(&spi::need::<String>(row, 15)?),
-            withdrawn: spi::need(row, 16)?,
-            crashes: spi::need(row, 17)?,
-            age: millis(row.get(18)?),
-            key_age: millis(row.get(19)?),
-            left_ms: row.get(20)?.unwrap_or(0),
-        }),
-    };
-    Ok(Candidate { run_id: spi::need_uuid(row, 1)?, permit: spi::need(row, 2)?, run })
 }
 
 /// Notes that the worker takes up this run and nothing else, until `transition` says how that went.
@@ -252,8 +133,10 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, deadline_ms bigint, token bigint,
                 detail jsonb, mark text)
         ), q AS (
+            -- The gates may have taken a while: one whose time is up by now stays, and the next claim ends it.
             UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2
-            FROM x WHERE q.run_id = x.run_id AND q.state = 'queued' RETURNING q.run_id
+            FROM x JOIN dot_wrapper.dot_run f USING (run_id)
+            WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now RETURNING q.run_id, f.finish_by
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = 'running', attempts = x.attempt, started_at = coalesce(r.started_at, x.now),
@@ -263,8 +146,9 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             RETURNING r.run_id
         ), a AS (
             INSERT INTO dot_wrapper.dot_run_attempt (run_id, attempt, intent_at, deadline, worker, fencing_token)
-            SELECT x.run_id, x.attempt, x.now, x.now + x.deadline_ms * interval '1 millisecond', $2, x.token
-            FROM x JOIN r USING (run_id)
+            SELECT x.run_id, x.attempt, x.now, least(x.now + x.deadline_ms * interval '1 millisecond', q.finish_by), $2,
+                   x.token
+            FROM x JOIN q USING (run_id) JOIN r USING (run_id)
             RETURNING run_id, deadline
         ), e AS (
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
@@ -335,48 +219,6 @@ pub fn postpone(run_ids: &[Uuid], wait: Duration) -> Result<(), DotError> {
     spi::run(sql, &[ids.into(), wait.as_secs_f64().into()]).map(drop)
 }
 
-/// Queued runs of the ledger (`None`: all), for new permits. Locked.
-///
-/// # Errors
-/// XX000 only.
-pub fn to_resume(run_ids: Option<Vec<Uuid>>) -> Result<Vec<(Uuid, QueuedRun)>, DotError> {
-    let sql = "SELECT q.run_id, r.process_run_id, r.code, r.mode, r.args, r.requested_by::text,
-                      coalesce((SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolname = r.requested_by), r.requested_by_oid),
-                      r.lease_key, r.fencing_token, r.attempts
-               FROM dot_wrapper.dot_queue q
-               JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
-               WHERE q.state = 'queued' AND ($1::uuid[] IS NULL OR q.run_id = ANY ($1))
-               FOR UPDATE OF q";
-    let ids = run_ids.map(|ids| ids.into_iter().map(spi::uuid).collect::<Vec<_>>());
-    let found = spi::rows(sql, &[ids.into()], |row| {
-        let Some(mode) = Mode::parse(&spi::need::<String>(row, 4)?) else { return Ok(None) };
-        Ok(Some((
-            spi::need_uuid(row, 1)?,
-            QueuedRun {
-                process_run_id: spi::need_uuid(row, 2)?,
-                code: spi::need(row, 3)?,
-                mode,
-                args: spi::need_json(row, 5)?,
-                requested_by: spi::need(row, 6)?,
-                requested_by_oid: spi::need(row, 7)?,
-                lease_key: row.get(8)?,
-                fencing_token: row.get(9)?,
-                attempts: spi::need(row, 10)?,
-                url: None,
-                fingerprint: None,
-                is_late: false,
-                past: Past::Unknown,
-                withdrawn: false,
-                crashes: 0,
-                age: Duration::ZERO,
-                key_age: Duration::ZERO,
-                left_ms: 0,
-            },
-        )))
-    })?;
-    Ok(found.into_iter().flatten().collect())
-}
-
 /// Gives a queued run a new permit, for the requesting role as it is known here, and lets it go on.
 ///
 /// # Errors
@@ -389,18 +231,15 @@ pub fn permit(run_id: Uuid, permit: &[u8], requested_by: pg_sys::Oid) -> Result<
     spi::run(sql, &[spi::uuid(run_id).into(), permit.into(), requested_by.into()]).map(drop)
 }
 
-/// How soon the next queued run, or the next question about one in doubt, is due, in milliseconds; `None` for never.
+/// How soon the next question about a run in doubt is due, in milliseconds; `None` for never.
 ///
 /// # Errors
 /// XX000 only.
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
     let sql = "SELECT CASE WHEN x.at = '-infinity' THEN 0
                       ELSE (extract(epoch FROM x.at - clock_timestamp()) * 1000)::float8 END
-               FROM (SELECT least(
-                   (SELECT q.available_at FROM dot_wrapper.dot_queue q WHERE q.state = 'queued'
-                    ORDER BY q.available_at LIMIT 1),
-                   (SELECT q.available_at FROM dot_wrapper.dot_queue q WHERE q.state = 'in_doubt'
-                    ORDER BY q.available_at LIMIT 1)) AS at) x
+               FROM (SELECT q.available_at AS at FROM dot_wrapper.dot_queue q WHERE q.state = 'in_doubt'
+                     ORDER BY q.available_at LIMIT 1) x
                WHERE x.at < 'infinity'";
     spi::row(sql, &[], |row| spi::need(row, 1))
 }
@@ -412,12 +251,13 @@ pub fn due_in_ms() -> Result<Option<f64>, DotError> {
 pub fn waits() -> Result<Option<Duration>, DotError> {
     let sql = "SELECT least(extract(epoch FROM q.available_at - clock_timestamp()) * 1000, 86400000)::bigint
                FROM dot_wrapper.dot_queue q
-               WHERE q.state = 'queued' AND q.available_at > now() AND q.available_at < 'infinity'
+               WHERE q.state = 'queued' AND q.available_at > '-infinity' AND q.available_at > now()
+                 AND q.available_at < 'infinity'
                ORDER BY q.available_at LIMIT 1";
     Ok(spi::row(sql, &[], |row| row.get::<i64>(1))?.map(millis))
 }
 
 /// A time that the server gave in milliseconds; one that a stepped clock made negative is none.
-fn millis(ms: Option<i64>) -> Duration {
+pub(super) fn millis(ms: Option<i64>) -> Duration {
     Duration::from_millis(u64::try_from(ms.unwrap_or(0)).unwrap_or(0))
 }

@@ -13,7 +13,7 @@ pub struct Requester {
     pub oid: pg_sys::Oid,
     /// Its name now; `None` when it is gone.
     pub name: Option<String>,
-    /// True when it may call `fn_dot_run`.
+    /// True when it may call `fn_dot_run`: EXECUTE on it, and USAGE on its schema.
     pub may_call: bool,
 }
 
@@ -23,8 +23,9 @@ pub struct Requester {
 /// XX000 only.
 pub fn requesters(extension: &Extension, roles: &[pg_sys::Oid]) -> Result<Vec<Requester>, DotError> {
     let sql = "SELECT x.oid, r.rolname::text,
-                      coalesce(has_function_privilege(r.oid, (SELECT f.oid FROM pg_catalog.pg_proc f
-                          WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_run' AND f.pronargs = 5), 'EXECUTE'), false)
+                      coalesce(has_schema_privilege(r.oid, $2, 'USAGE')
+                           AND has_function_privilege(r.oid, (SELECT f.oid FROM pg_catalog.pg_proc f
+                               WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_run' AND f.pronargs = 5), 'EXECUTE'), false)
                FROM unnest($1) AS x (oid) LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.oid";
     spi::rows(sql, &[roles.to_vec().into(), extension.schema_oid.into()], |row| {
         Ok(Requester { oid: spi::need(row, 1)?, name: row.get(2)?, may_call: spi::need(row, 3)? })

@@ -33,8 +33,12 @@ static CREATED: AtEnd = AtEnd::new(|end| {
     }
 });
 static TOUCHED: AtEnd = AtEnd::new(|end| {
-    if end == End::Committed {
-        slots::wake_worker(session::database());
+    let database = session::database();
+    if end == End::Committed && !slots::wake_worker(database) {
+        // A version that could not be served may have become one that can.
+        if slots::look(database).is_some_and(|view| view.state == slots::State::Refused) {
+            slots::ask_for_probe(database);
+        }
     }
 });
 

@@ -9,11 +9,14 @@ use uuid::Uuid;
 
 use super::context::Context;
 use super::turn::{self, Trouble};
+use crate::domain::breaker;
 use crate::domain::decide;
+use crate::domain::limits::Flow;
 use crate::engine::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::signals;
+use crate::run;
 use crate::run::claim::Delivery;
 use crate::run::inquire::{self, Inquiry};
 use crate::run::settle::{self, Outcome, Terms};
@@ -149,18 +152,18 @@ impl Calls {
     }
 
     /// Takes the reports in and records them. True when a run has ended.
-    pub fn collect(&mut self, context: &Context) -> Result<bool, Trouble> {
-        self.receive();
+    pub fn collect(&mut self, context: &Context, flow: &mut Flow) -> Result<bool, Trouble> {
+        self.receive(flow);
         self.record_accepted(context)?;
         self.record_learned(context)?;
         let had = !self.ended.is_empty();
         while !self.ended.is_empty() {
-            self.record_ended(context)?;
+            self.record_ended(context, flow)?;
         }
         Ok(had)
     }
 
-    fn receive(&mut self) {
+    fn receive(&mut self, flow: &mut Flow) {
         self.wakeup.drain();
         while let Some(report) = self.engine.as_ref().and_then(Engine::try_recv) {
             match report {
@@ -170,6 +173,7 @@ impl Calls {
                 // A call that is not in the map was never ours; there is nothing to record it with.
                 Report::Ended { run_id, attempt, answer, retry_after } => {
                     fail_point::at(Point::ReportReceived, "");
+                    flow.done((run_id, attempt), &breaker::effect(&answer, retry_after), Instant::now());
                     if let Some(terms) = self.out.remove(&(run_id, attempt)) {
                         self.ended.push(Outcome { run_id, attempt, terms, answer, retry_after });
                     }
@@ -202,10 +206,16 @@ impl Calls {
     }
 
     /// Settles a batch; when that fails, one by one, so that one bad answer does not hold up the others.
-    fn record_ended(&mut self, context: &Context) -> Result<(), Trouble> {
+    fn record_ended(&mut self, context: &Context, flow: &mut Flow) -> Result<(), Trouble> {
         let batch: Vec<Outcome> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
-        match self.settle(context, &batch) {
+        let worker = self.worker;
+        let settled = turn::transaction(context, c"settling", |_| {
+            settle::settle(worker, &batch)?;
+            run::breaker::save(flow)
+        });
+        match settled {
             Ok(()) => {
+                flow.saved();
                 fail_point::at(Point::SettleAfterCommit, "");
                 return Ok(());
             }

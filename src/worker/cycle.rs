@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
 use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::retry::Retry;
@@ -16,8 +14,10 @@ use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::{latch, lock, session, signals};
+use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
-use crate::run::{careful, inquire, leases, recover, usage, watch};
+use crate::run::pick::Memory;
+use crate::run::{inquire, leases, recover, usage, watch};
 use crate::store::{attempt, extension, grant, port, queue, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
@@ -39,6 +39,7 @@ pub fn run(context: &Context) -> Ended {
     let mut worker = Worker {
         context,
         calls: Calls::start(context.identity),
+        memory: Memory::default(),
         sealing: Sealing::start(),
         recovering: true,
         begun: false,
@@ -69,6 +70,8 @@ pub fn run(context: &Context) -> Ended {
 struct Worker<'a> {
     context: &'a Context,
     calls: Calls,
+    /// What is out, and how far the queue has been emptied.
+    memory: Memory,
     sealing: Sealing,
     /// What a dead worker left is not yet taken care of; nothing new is claimed before.
     recovering: bool,
@@ -100,6 +103,7 @@ impl Worker<'_> {
     fn turn(&mut self) -> Result<Duration, Trouble> {
         if signals::reload_config_if_asked() {
             self.calls.reconfigure();
+            self.memory.forget();
             self.look = true;
         }
         if self.collecting.is_due() {
@@ -162,7 +166,7 @@ impl Worker<'_> {
     }
 
     fn collect(&mut self) -> Result<(), Trouble> {
-        if self.calls.collect(self.context)? {
+        if self.calls.collect(self.context, &mut self.memory.flow)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
             self.sealing.notice();
@@ -189,6 +193,7 @@ impl Worker<'_> {
             self.pay_at.get_or_insert_with(Instant::now);
         }
         for (delivery, status_url) in found.resumed {
+            self.memory.flow.adopt(&delivery.ask());
             self.calls.resume(delivery, status_url);
         }
         self.recovering = found.more;
@@ -203,57 +208,78 @@ impl Worker<'_> {
         if !self.look {
             return Ok(());
         }
-        let pick = match self.next_careful(room)? {
-            Some(run_id) => Pick::Only(run_id),
-            None => Pick::UpTo(room),
-        };
+        let pick = self.next_careful(room)?;
         let (asked, worker) = (Instant::now(), self.context.identity);
-        let claimed = turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, worker, pick))?;
+        let memory = &mut self.memory;
+        let claimed =
+            turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, memory, worker, pick));
+        let mut claimed = match claimed {
+            Ok(claimed) => claimed,
+            Err(trouble) => {
+                self.memory.failed();
+                if let (Trouble::Failed { .. }, Pick::Only(run_id)) = (&trouble, pick) {
+                    // An error is not a death: the note that was made before is taken back.
+                    turn::transaction(self.context, c"claiming one by one", |_| queue::unmark(run_id))?;
+                }
+                return Err(trouble);
+            }
+        };
         fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
-        // A full batch, or one in which runs were refused, may not have been all.
-        self.look = room > 0 && (matches!(pick, Pick::Only(_)) || claimed.seen == room);
+        let more = self.memory.committed(claimed.sight.take(), &claimed.held, &claimed.parked);
+        self.look = more && !claimed.suspended && !matches!(pick, Pick::UpTo(0));
         self.send(claimed, asked)
     }
 
     fn send(&mut self, claimed: Claimed, asked: Instant) -> Result<(), Trouble> {
         self.calls.withdraw(&claimed.withdrawn);
+        let due = claimed.due.map(|due| Instant::now() + due);
+        self.look_at = due.into_iter().chain(self.memory.next_due()).min();
         if claimed.seen > 0 {
             self.sealing.notice();
         }
-        self.look_at = claimed.due.map(|due| Instant::now() + due);
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
             self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
             self.open_at = Some(asked);
             self.calls.allow_until(asked + OPEN_FOR);
+            if asked.elapsed() >= LOOK_AGAIN {
+                // Gates that took long have told about a moment that is past.
+                let outcome = self.renew();
+                self.watching.note(outcome)?;
+            }
         }
         for delivery in claimed.deliveries {
             self.calls.submit(delivery);
         }
-        // Gates that took long have told about a moment that is past.
-        let outcome = self.watch();
-        self.watching.note(outcome)
+        Ok(())
     }
 
-    /// The run to take up alone, when the worker before this one died. `None`: as many as there is room for.
-    fn next_careful(&mut self, room: usize) -> Result<Option<Uuid>, Trouble> {
-        if room == 0 || self.careful_until.take_if(|until| Instant::now() >= *until).is_some() {
-            return Ok(None);
+    /// As many as there is room for; or one to take up alone, when the worker before this one died.
+    fn next_careful(&mut self, room: usize) -> Result<Pick, Trouble> {
+        self.careful_until.take_if(|until| Instant::now() >= *until);
+        if room == 0 || self.careful_until.is_none() {
+            return Ok(Pick::UpTo(room));
         }
-        if self.careful_until.is_none() {
-            return Ok(None);
+        let memory = &mut self.memory;
+        match turn::transaction(self.context, c"claiming one by one", |_| careful::next(memory))? {
+            Next::This(run_id) => Ok(Pick::Only(run_id)),
+            Next::Later => Ok(Pick::UpTo(0)),
+            Next::Nothing => {
+                self.careful_until = None;
+                Ok(Pick::UpTo(room))
+            }
         }
-        let next = turn::transaction(self.context, c"claiming one by one", careful::next)?;
-        if next.is_none() {
-            self.careful_until = None;
-        }
-        Ok(next)
     }
 
     /// Renews the leave to send while calls wait for their connections.
     fn watch(&mut self) -> Result<(), Trouble> {
-        if !self.wants_watch() {
-            return Ok(());
+        if self.calls.unsent() > 0 && self.open_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+            self.renew()?;
         }
+        Ok(())
+    }
+
+    /// Looks at the toggle, and lets calls begin to send for a moment if it is on.
+    fn renew(&mut self) -> Result<(), Trouble> {
         let asked = Instant::now();
         let open = turn::transaction(self.context, c"looking at the master toggle", watch::is_open)?;
         // Looked at, whatever it said: without leave the calls end as withheld when their connections are made.
@@ -262,10 +288,6 @@ impl Worker<'_> {
             self.calls.allow_until(asked + OPEN_FOR);
         }
         Ok(())
-    }
-
-    fn wants_watch(&self) -> bool {
-        self.calls.unsent() > 0 && self.open_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN)
     }
 
     /// Asks the agents of runs in doubt.

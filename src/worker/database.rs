@@ -16,6 +16,7 @@ use super::start;
 use crate::pg::lock::{SessionLock, try_session_lock};
 use crate::pg::role::RoleProblem;
 use crate::pg::{bgworker, process, role, session, signals, xact};
+use crate::store::extension;
 
 /// The process. `role` is what the launcher found for dot_wrapper.worker_role.
 pub fn main(database: Oid, role: Oid) {
@@ -43,13 +44,15 @@ pub fn main(database: Oid, role: Oid) {
 fn look_around(database: Oid) -> Result<Oid, (State, Reason)> {
     let looked = xact::transaction(|| {
         let problem: Option<RoleProblem> = role::check_worker(role::session_role(), database).err();
-        (problem, session::extension_oid(super::EXTENSION))
+        let fits = extension::fits().ok().flatten();
+        session::extension_oid(super::EXTENSION).map(|extension| (extension, problem, fits))
     });
     match looked {
         Err(error) => error.raise(),
-        Ok((_, None)) => Err((State::NoExtension, Reason::None)),
-        Ok((Some(problem), _)) => Err((State::Refused, start::reason(problem))),
-        Ok((None, Some(extension))) => Ok(extension),
+        Ok(None) => Err((State::NoExtension, Reason::None)),
+        Ok(Some((_, Some(problem), _))) => Err((State::Refused, start::reason(problem))),
+        Ok(Some((_, None, Some(false)))) => Err((State::Refused, Reason::OtherVersion)),
+        Ok(Some((extension, None, _))) => Ok(extension),
     }
 }
 

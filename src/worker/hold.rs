@@ -9,7 +9,7 @@ use pgrx::pg_sys::Oid;
 
 use super::slots::{self, Reason, State};
 use crate::pg::shmem::{self, Slot};
-use crate::pg::{process, session};
+use crate::pg::{process, session, signals};
 
 /// This process as the worker of one database, in the table from before it connects until it exits.
 pub struct Seat(&'static Slot);
@@ -82,8 +82,11 @@ fn stand_up() {
         let unsaid = [(State::Running, Reason::Ended), (State::Starting, Reason::NeverStarted)];
         for (state, reason) in unsaid {
             if slot.state.load(Acquire) == state as u8 {
+                // Who was told to end has not failed: no reason to wait before the next one is started.
+                let told = signals::told_to_end();
+                let (state, reason) = if told { (State::Left, Reason::None) } else { (State::Failed, reason) };
                 slot.reason.store(reason as u8, Release);
-                slot.state.store(State::Failed as u8, Release);
+                slot.state.store(state as u8, Release);
             }
         }
         slot.pid.store(0, Release);
@@ -118,6 +121,17 @@ pub fn release_all() {
     }
     // What was copied, renamed or dropped shows in the list of databases.
     slots::ask_for_rescan();
+}
+
+/// Takes back the request to leave, for the worker that has not left yet, unless somebody needs the database empty.
+pub fn let_stay(database: Oid) {
+    shmem::locked(|_| {
+        // Who takes a hold asks the worker to leave after that: so either the hold is seen here, or the asking comes later.
+        if let Some(slot) = slots::find(database).filter(|slot| !is_held(slot)) {
+            slot.leave.store(false, Release);
+            slot.latch.set();
+        }
+    });
 }
 
 /// Whether a living session holds this database. Forgets the dead.

@@ -77,9 +77,14 @@ pub enum Reason {
     RoleNoLogin = 10,
     /// That role may not connect to the database.
     RoleNoConnect = 11,
+    /// That role is a member of one that is more.
+    RoleMembership = 12,
+    /// The library does not know this version of the extension.
+    OtherVersion = 13,
 }
 
-const REASONS: [(Reason, &str); 11] = [
+const REASONS: [(Reason, &str); 13] = [
+    (Reason::OtherVersion, "the library does not know this version of the extension: update it, or restart the server"),
     (Reason::Ended, "the worker ended with an error; the server log has it"),
     (Reason::NeverStarted, "the worker could not start; the server log says why"),
     (Reason::NoProcess, "no background worker is free: raise max_worker_processes"),
@@ -91,6 +96,10 @@ const REASONS: [(Reason, &str); 11] = [
     (Reason::RoleReplication, "the role in dot_wrapper.worker_role has REPLICATION"),
     (Reason::RoleNoLogin, "the role in dot_wrapper.worker_role has no LOGIN"),
     (Reason::RoleNoConnect, "the role in dot_wrapper.worker_role may not connect to the database"),
+    (
+        Reason::RoleMembership,
+        "the role in dot_wrapper.worker_role is a member of a superuser, or of another role that is more than it may be",
+    ),
 ];
 
 impl Reason {
@@ -118,6 +127,8 @@ pub struct View {
     pub failures: u32,
     /// Its worker's pid; 0 for none.
     pub pid: i32,
+    /// Whether the worker was asked to leave.
+    pub leaving: bool,
 }
 
 /// One database, as it is now.
@@ -139,6 +150,7 @@ fn view(slot: &Slot) -> View {
         reason: Reason::read(slot),
         failures: slot.failures.load(Relaxed),
         pid: slot.pid.load(Acquire),
+        leaving: slot.leave.load(Acquire),
     }
 }
 

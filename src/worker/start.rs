@@ -131,5 +131,6 @@ pub fn reason(problem: RoleProblem) -> Reason {
         RoleProblem::Replication => Reason::RoleReplication,
         RoleProblem::NoLogin => Reason::RoleNoLogin,
         RoleProblem::NoConnect => Reason::RoleNoConnect,
+        RoleProblem::Membership => Reason::RoleMembership,
     }
 }

@@ -11,7 +11,7 @@ use crate::store::extension::{self, Extension};
 
 /// Nobody's lock holds the worker up longer than this; what waited is tried again.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
-/// No statement, whoever's function is in it, holds the worker up longer than this.
+/// No transaction's statements, whoever's function is in them, hold the worker up longer than this.
 const STATEMENT_WAIT: Duration = Duration::from_secs(10);
 
 /// Why a turn did not go through.
@@ -42,17 +42,20 @@ pub fn transaction<T>(
 ) -> Result<T, Trouble> {
     session::report_running(what);
     session::force_settings();
-    let armed = session::arm_timeout(STATEMENT_WAIT);
     let result = xact::transaction_or_abort(|| {
+        // Ends with the body: a commit that waits for a standby must not be cut short, see `xact`.
+        let _armed = session::arm_timeout(STATEMENT_WAIT);
         session::set_local_lock_timeout(LOCK_WAIT);
         match extension::current() {
             Ok(extension) if extension.oid == context.extension => {
                 body(&extension).map_err(|error| failed("XX000", &error.message, error.detail.as_deref()))
             }
-            Ok(_) | Err(_) => Err(Trouble::NoExtension),
+            Ok(_) => Err(Trouble::NoExtension),
+            // Its successor says what it may be.
+            Err(_) if extension::fits().is_ok_and(|fits| fits == Some(false)) => Err(Trouble::Left),
+            Err(_) => Err(Trouble::NoExtension),
         }
     });
-    drop(armed);
     session::report_statistics(false);
     session::report_idle();
     match result {

@@ -83,6 +83,11 @@ impl Agent {
         self.shared.state().requests.len()
     }
 
+    /// How many connections there were, whatever came of them; canaries' too.
+    pub fn connections(&self) -> usize {
+        self.shared.state().streams.len()
+    }
+
     /// The requests, as soon as there are so many of them.
     #[track_caller]
     pub fn wait_for(&self, count: usize) -> Vec<Request> {

@@ -69,13 +69,14 @@ impl Bench {
         Bench { cluster: Arc::clone(&self.cluster), name, agent: Agent::start(), session }
     }
 
-    /// Tools, endpoint, egress rule and policy; toggle and guard let through.
+    /// Tools, endpoint, egress rule and policy; toggle and guard let through. The endpoint's breaker does not open, since
+    /// most tests' agents misbehave.
     pub fn furnish(&self) {
         let (tools, port) = (TOOLS.join("'), ('"), self.agent.port());
         self.exec(&format!(
             "INSERT INTO dot_tools (code, name, status, execution_engine)
                  SELECT c, lower(c), 'active', 'agent_api' FROM (VALUES ('{tools}'), ('{CANARY}')) AS t (c);
-             INSERT INTO dot_wrapper.endpoint (name, base_url) VALUES ('agent', 'http://127.0.0.1:{port}');
+             INSERT INTO dot_wrapper.endpoint (name, base_url, breaker_failures) VALUES ('agent', 'http://127.0.0.1:{port}', 0);
              INSERT INTO dot_wrapper.egress_rule (scheme, host, port, cidrs)
                  VALUES ('http', '127.0.0.1', {port}, '{{127.0.0.1/32}}');
              INSERT INTO dot_wrapper.policy (scope, name, endpoint, modes)

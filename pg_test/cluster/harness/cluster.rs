@@ -56,6 +56,25 @@ impl Cluster {
         cluster
     }
 
+    /// A hot standby of this one, streaming from it under the name `standby`; not started yet.
+    pub fn standby(&self, conf: &[&str]) -> Cluster {
+        let dir = home::new_folder();
+        let mut backup = self.client("pg_basebackup", "postgres");
+        backup.env_remove("PGDATABASE").args(["-R", "-c", "fast", "-d", "application_name=standby"]);
+        os::run(backup.arg("-D").arg(dir.join("data")));
+        let mut lines = vec![format!("unix_socket_directories = '{}'", dir.display())];
+        lines.extend(conf.iter().map(|line| (*line).to_owned()));
+        let file = std::fs::OpenOptions::new().append(true).open(dir.join("data/postgresql.conf"));
+        writeln!(file.expect("the copied file"), "{}", lines.join("\n")).expect("room on the disk");
+        Cluster { dir, env: self.env.clone() }
+    }
+
+    /// Makes a standby a primary; returns when it is one.
+    #[track_caller]
+    pub fn promote(&self) {
+        assert!(self.pg_ctl(&["-w", "promote"]), "the standby is not promoted");
+    }
+
     /// Starts it after a stop or a crash.
     #[track_caller]
     pub fn start_again(&self) {

@@ -26,9 +26,22 @@ impl Cluster {
 impl FailPoints<'_> {
     /// How often processes came by the entry at this position.
     pub fn reached(&self, index: usize) -> usize {
+        self.pids(index).len()
+    }
+
+    fn pids(&self, index: usize) -> Vec<String> {
         let journal = std::fs::read_to_string(self.cluster.dir().join("data/dot_wrapper.fail_points"));
         let start = format!("{}\t", self.entries[index]);
-        journal.unwrap_or_default().lines().filter(|line| line.starts_with(&start)).count()
+        journal.unwrap_or_default().lines().filter_map(|line| line.strip_prefix(&start)).map(str::to_owned).collect()
+    }
+
+    /// Returns when somebody has died at each of the entries, and the server lets nobody in or is back already.
+    #[track_caller]
+    pub fn wait_for_deaths(&self) {
+        // The postmaster buries a process and closes its doors in one go.
+        let buried = |pid: &String| !std::path::Path::new(&format!("/proc/{pid}")).exists();
+        let dead = |index: usize| self.pids(index).last().is_some_and(buried);
+        until("processes have died at all points", || (0..self.entries.len()).all(dead).then_some(()));
     }
 
     /// Returns when a process has come by the first entry so often.
@@ -41,8 +54,12 @@ impl FailPoints<'_> {
 impl Drop for FailPoints<'_> {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            until("the server is there", || self.cluster.connect_as("postgres", "postgres").ok());
-            self.cluster.set(&[("dot_wrapper.fail_points", "")]);
+            // The server may be coming up from a crash.
+            until("the fail points are off", || {
+                let mut session = self.cluster.connect_as("postgres", "postgres").ok()?;
+                session.batch_execute("ALTER SYSTEM RESET dot_wrapper.fail_points").ok()?;
+                session.batch_execute("SELECT pg_reload_conf()").ok()
+            });
         }
     }
 }

@@ -44,11 +44,17 @@ fn home() -> &'static Home {
     })
 }
 
-/// A new folder with a copy of a fresh data directory in it, as `data`.
-pub fn new_cluster() -> PathBuf {
+/// A new folder.
+pub fn new_folder() -> PathBuf {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let dir = home().dir.join(COUNT.fetch_add(1, Ordering::Relaxed).to_string());
     os::run(os::as_server("mkdir").arg(&dir));
+    dir
+}
+
+/// A new folder with a copy of a fresh data directory in it, as `data`.
+pub fn new_cluster() -> PathBuf {
+    let dir = new_folder();
     os::run(os::as_server("cp").args(["-a", "--reflink=auto"]).arg(&home().template).arg(dir.join("data")));
     dir
 }

@@ -11,8 +11,11 @@ const ACQUIRE: &str = "CREATE OR REPLACE FUNCTION fn_dot_iu_runtime_lease_acquir
 
 /// Ways to break a gate, with the gate and the reason of the refusal.
 fn breakages() -> Vec<(String, &'static str, &'static str)> {
-    let drop =
-        |function: &str| format!("ALTER EXTENSION dot_wrapper DROP FUNCTION {function}; DROP FUNCTION {function}");
+    let drop = |function: &str| {
+        format!(
+            "SET dot_wrapper.allow_drop = on; ALTER EXTENSION dot_wrapper DROP FUNCTION {function}; DROP FUNCTION {function}"
+        )
+    };
     vec![
         (format!("DELETE FROM dot_config WHERE {KEY}"), "toggle", "toggle_off"),
         (format!("UPDATE dot_config SET value = NULL WHERE {KEY}"), "toggle", "toggle_off"),

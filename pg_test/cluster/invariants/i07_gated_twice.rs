@@ -22,24 +22,6 @@ const CHANGES: [(&str, &str, &str); 9] = [
     ("DROP OWNED BY REQUESTER; DROP ROLE REQUESTER", "requester", "role_gone"),
 ];
 
-/// Requests an apply as `role` and lets something else happen before it is committed, and so before it is claimed.
-fn admitted_before(bench: &Bench, role: &str, change: &str) -> Run {
-    let mut session = bench.connect();
-    let mut transaction = session.transaction().unwrap();
-    transaction.batch_execute(&format!("SET LOCAL ROLE {role}")).unwrap();
-    let run = Ask::new("DOT-1", "apply").on(&mut transaction).unwrap();
-    assert_eq!(run.status(), "queued", "{run:?}");
-    transaction.batch_execute(&format!("SET LOCAL ROLE postgres; {change}")).unwrap();
-    transaction.commit().unwrap();
-    run
-}
-
-fn caller(bench: &Bench) -> String {
-    let role = bench.role("caller");
-    bench.exec(&format!("GRANT EXECUTE ON FUNCTION fn_dot_run(text, text, uuid, jsonb, text) TO {role}"));
-    role
-}
-
 /// Verdicts of a stage in their order, as `gate:verdict`.
 fn verdicts(bench: &Bench, run: &Run, stage: &str) -> String {
     bench.one(
@@ -53,9 +35,9 @@ fn verdicts(bench: &Bench, run: &Run, stage: &str) -> String {
 fn invariant_07_gated_twice_what_changes_after_the_request_refuses_it_before_it_is_sent() {
     for (change, gate, reason) in CHANGES {
         let bench = Bench::shared();
-        let role = caller(&bench);
-        let change = change.replace("REQUESTER", &role);
-        let run = bench.until(&admitted_before(&bench, &role, &change), "refused");
+        let role = bench.caller("caller");
+        let asked = bench.between_as(&role, &Ask::new("DOT-1", "apply"), change);
+        let run = bench.until(&asked, "refused");
         assert_eq!(bench.block(&run, "send"), (gate.to_owned(), reason.to_owned()), "after {change}");
         assert_eq!(run.reason(), reason);
         let first = verdicts(&bench, &run, "request");
@@ -83,9 +65,9 @@ fn invariant_07_gated_twice_what_passes_is_recorded_at_both_gates() {
 #[test]
 fn invariant_07_gated_twice_a_run_that_waited_too_long_expires() {
     let bench = Bench::shared();
-    let role = caller(&bench);
+    let role = bench.caller("caller");
     let past = "UPDATE dot_wrapper.dot_run SET start_by = requested_at WHERE run_status = 'queued'";
-    let run = bench.until(&admitted_before(&bench, &role, past), "expired");
+    let run = bench.until(&bench.between_as(&role, &Ask::new("DOT-1", "apply"), past), "expired");
     assert_eq!(bench.block(&run, "send"), ("deadline".to_owned(), "start_by_passed".to_owned()));
     assert_eq!(bench.agent.count(), 0);
     bench.until(&bench.apply("DOT-1"), "succeeded");

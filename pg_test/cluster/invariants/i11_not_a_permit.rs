@@ -1,41 +1,14 @@
 //! Invariant 11: a queue row that did not come through `fn_dot_run` is never executed; a copy executes nothing until an
 //! operator resumes it.
 
-use postgres::Transaction;
 use serde_json::json;
-use uuid::Uuid;
 
 use crate::harness::run::Ask;
 use crate::harness::{Bench, Run, os, until};
 
-/// Copies a run under another id, as if it had just been admitted, with a permit of the forger's choice.
-fn forge(bench: &Bench, model: &Run, permit: &str) -> Run {
-    let id = Uuid::now_v7();
-    let sql = format!(
-        "INSERT INTO dot_wrapper.dot_run SELECT (jsonb_populate_record(r, jsonb_build_object(
-             'run_id', '{id}', 'run_status', 'queued', 'attempts', 0, 'idempotency_key', '{id}', 'started_at', NULL,
-             'finished_at', NULL, 'result', NULL, 'observations', NULL, 'requested_at', now(), 'start_by', now() + '1 h'))).*
-         FROM dot_wrapper.dot_run r WHERE run_id = '{}';
-         INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES ('{id}', 'queued', {permit})",
-        model.id()
-    );
-    bench.exec(&sql);
-    bench.run(id)
-}
-
 /// Admits a run and does something to its rows before it is committed.
 fn altered(bench: &Bench, sql: &str) -> Run {
-    let mut session = bench.connect();
-    let mut transaction = session.transaction().unwrap();
-    let run = Ask { args: json!({"n": 1}), ..Ask::new("DOT-2", "apply") }.on(&mut transaction).unwrap();
-    alter(&mut transaction, &run, sql);
-    transaction.commit().unwrap();
-    run
-}
-
-fn alter(transaction: &mut Transaction<'_>, run: &Run, sql: &str) {
-    let sql = sql.replace("RUN", &format!("'{}'", run.id()));
-    transaction.batch_execute(&sql).unwrap_or_else(|error| panic!("{error:?} in {sql}"));
+    bench.between(&Ask { args: json!({"n": 1}), ..Ask::new("DOT-2", "apply") }, sql)
 }
 
 #[test]
@@ -47,7 +20,7 @@ fn invariant_11_a_row_is_not_a_permit_forged_rows_are_not_executed() {
     let real = bench.until(&real, "succeeded");
     let mut forged: Vec<Run> = ["''", "gen_random_uuid()::text::bytea", "(SELECT permit FROM stolen)"]
         .iter()
-        .map(|permit| forge(&bench, &real, permit))
+        .map(|permit| bench.run(Bench::forge(&mut bench.connect(), &real, permit).unwrap()))
         .collect();
     for column in [
         "args = '{\"n\": 2}'",
@@ -66,7 +39,7 @@ fn invariant_11_a_row_is_not_a_permit_forged_rows_are_not_executed() {
             ),
         ));
     }
-    bench.exec("INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES (gen_random_uuid(), 'queued', '')");
+    bench.exec("INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit) VALUES (gen_random_uuid(), 'queued', 1, 'X', 'x', '')");
     bench.drain();
     assert_eq!(bench.agent.requests().iter().map(|r| r.run_id()).collect::<Vec<_>>(), [Some(real.id())]);
     for run in &forged {

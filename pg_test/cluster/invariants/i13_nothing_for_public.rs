@@ -68,17 +68,10 @@ fn invariant_13_nothing_for_public_whatever_the_defaults_are() {
     assert_eq!(bench.all::<String>(PUBLIC_GRANTS, &[]), [""; 0]);
 }
 
-/// A role that may call `fn_dot_run`, and nothing else.
-fn caller(bench: &Bench, name: &str) -> String {
-    let role = bench.role(name);
-    bench.exec(&format!("GRANT EXECUTE ON FUNCTION fn_dot_run(text, text, uuid, jsonb, text) TO {role}"));
-    role
-}
-
 #[test]
 fn invariant_13_nothing_for_public_a_caller_can_run_and_write_nothing_else() {
     let bench = Bench::shared();
-    let role = caller(&bench, "caller");
+    let role = bench.caller("caller");
     let mut session = bench.connect_as(&role);
     let run = Ask::new("DOT-1", "apply").on(&mut session).unwrap();
     assert_eq!(bench.until(&run, "succeeded").text("requested_by"), role);
@@ -136,7 +129,7 @@ fn invariant_13_nothing_for_public_a_caller_can_run_and_write_nothing_else() {
 #[test]
 fn invariant_13_nothing_for_public_a_grant_of_execute_does_not_make_an_owner() {
     let bench = Bench::shared();
-    let role = caller(&bench, "caller");
+    let role = bench.caller("caller");
     bench.exec(&format!("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role}"));
     let mut session = bench.connect_as(&role);
     for call in ["fn_dot_resume()", "fn_dot_bind('toggle', NULL)", "fn_dot_doctor()"] {
@@ -148,7 +141,7 @@ fn invariant_13_nothing_for_public_a_grant_of_execute_does_not_make_an_owner() {
 #[test]
 fn invariant_13_nothing_for_public_the_views_show_a_role_its_own_runs() {
     let bench = Bench::shared();
-    let (alice, bob) = (caller(&bench, "alice"), caller(&bench, "bob"));
+    let (alice, bob) = (bench.caller("alice"), bench.caller("bob"));
     let views = ["dot_run", "dot_run_event", "dot_run_attempt", "dot_run_gate"];
     for view in views {
         bench.exec(&format!("GRANT SELECT ON {view} TO {alice}, {bob}"));

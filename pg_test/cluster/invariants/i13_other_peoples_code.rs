@@ -1,59 +1,7 @@
 //! Invariant 13, second half: functions, triggers and views of the database's owner run as he, never as more, whoever
 //! calls and whatever they try.
 
-use postgres::Client;
-
-use crate::harness::{Bench, Cluster, until};
-
-/// A database whose owner is no superuser and has brought the whole substrate; `toggle` is the body of his toggle, as
-/// PL/pgSQL statements.
-struct Owned {
-    bench: Bench,
-    owner: String,
-}
-
-const SUBSTRATE: &str = "
-    CREATE TABLE dot_tools (code text, name text, status text, execution_engine text, usage_count int, last_executed timestamptz);
-    CREATE TABLE dot_config (key text, value text);
-    INSERT INTO dot_config VALUES ('iu_core.operator_runtime_enabled', ''), ('fs_snapshot_present', '');
-    CREATE TABLE dot_iu_runtime_lease (lease_key text PRIMARY KEY, holder text, expires_at timestamptz);
-    CREATE TABLE seen (who text, session text);
-    CREATE FUNCTION fn_assert_safe_for_dot_action() RETURNS boolean LANGUAGE sql AS 'SELECT true';
-    CREATE FUNCTION fn_dot_iu_runtime_lease_acquire(text, text, interval) RETURNS boolean LANGUAGE sql AS 'SELECT true';
-    CREATE FUNCTION fn_dot_iu_runtime_lease_release(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT true';
-    CREATE FUNCTION fn_dot_iu_operator_runtime_enabled() RETURNS boolean LANGUAGE plpgsql AS
-        'BEGIN INSERT INTO public.seen VALUES (current_user, session_user); RETURN true; END';";
-
-impl Owned {
-    fn new() -> Owned {
-        let bench = Bench::empty(Cluster::shared());
-        let owner = bench.role("owner");
-        bench.exec(&format!("ALTER DATABASE {} OWNER TO {owner}", bench.name));
-        bench.connect_as(&owner).batch_execute(SUBSTRATE).unwrap();
-        bench.exec("CREATE EXTENSION dot_wrapper");
-        bench.furnish();
-        Owned { bench, owner }
-    }
-
-    fn owner(&self) -> Client {
-        self.bench.connect_as(&self.owner)
-    }
-
-    #[track_caller]
-    fn is_still_ordinary(&self, what: &str) {
-        let sql = "SELECT rolsuper OR rolcreaterole OR rolcreatedb FROM pg_roles WHERE rolname = $1";
-        assert!(!self.bench.one::<bool>(sql, &[&self.owner]), "{what} has made the owner more than he was");
-    }
-
-    /// Replaces the toggle by one that does something and then allows everything.
-    fn toggle(&self, body: &str) {
-        let sql = format!(
-            "CREATE OR REPLACE FUNCTION fn_dot_iu_operator_runtime_enabled() RETURNS boolean LANGUAGE plpgsql AS
-             $f$ BEGIN {body}; RETURN true; END $f$"
-        );
-        self.owner().batch_execute(&sql).unwrap();
-    }
-}
+use crate::harness::{Owned, until};
 
 #[test]
 fn invariant_13_nothing_for_public_the_owners_code_runs_as_the_owner() {

@@ -83,7 +83,7 @@ fn an_adopted_substrate_is_used_and_stays_as_it_is() {
         (bench.one::<i64>("SELECT count(*) FROM dot_iu_runtime_lease", &[]) == 0).then_some(())
     });
 
-    bench.exec("DROP EXTENSION dot_wrapper");
+    bench.exec("SET dot_wrapper.allow_drop = on; DROP EXTENSION dot_wrapper");
     bench.exec(
         "DELETE FROM audit; ALTER TABLE dot_tools DISABLE TRIGGER note;
                 UPDATE dot_tools SET usage_count = 0, last_executed = NULL; ALTER TABLE dot_tools ENABLE TRIGGER note",

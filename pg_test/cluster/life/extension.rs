@@ -82,7 +82,7 @@ fn an_extension_can_be_dropped_with_a_call_out_and_made_again() {
     bench.agent.reply(Reply::Hold);
     bench.apply("DOT-1");
     let request = bench.agent.wait_for(1).remove(0);
-    bench.exec("SET lock_timeout = '10s'; DROP EXTENSION dot_wrapper");
+    bench.exec("SET lock_timeout = '10s'; SET dot_wrapper.allow_drop = on; DROP EXTENSION dot_wrapper");
     bench.agent.release(&request, Reply::succeeded());
     until("the worker has gone", || bench.worker_now().is_none().then_some(()));
 
@@ -100,7 +100,9 @@ fn an_extension_that_is_replaced_in_one_transaction_starts_anew() {
     bench.agent.reply(Reply::Hold);
     bench.apply("DOT-1");
     let request = bench.agent.wait_for(1).remove(0);
-    bench.exec("BEGIN; DROP EXTENSION dot_wrapper; CREATE EXTENSION dot_wrapper; COMMIT");
+    bench.exec(
+        "SET dot_wrapper.allow_drop = on; BEGIN; DROP EXTENSION dot_wrapper; CREATE EXTENSION dot_wrapper; COMMIT",
+    );
     bench.agent.release(&request, Reply::succeeded());
     bench.agent.reply(Reply::succeeded());
     bench.furnish();
@@ -109,7 +111,7 @@ fn an_extension_that_is_replaced_in_one_transaction_starts_anew() {
     no_process_crashed(&bench);
 }
 
-/// The owner of a schema can drop what is in it, and no hook of ours is asked.
+/// The owner of a schema can drop what is in it, also when the ledger belongs to somebody else.
 #[test]
 fn a_schema_that_is_dropped_with_the_extension_in_it_takes_the_worker_along() {
     let bench = Bench::empty(Cluster::shared());
@@ -118,9 +120,64 @@ fn a_schema_that_is_dropped_with_the_extension_in_it_takes_the_worker_along() {
     let sql = "SELECT to_jsonb(r) FROM ops.fn_dot_run('DOT-1', 'apply') r";
     let run = crate::harness::Run(bench.one(sql, &[]));
     bench.until(&run, "succeeded");
-    bench.exec("DROP SCHEMA ops CASCADE");
+    bench.exec("SET dot_wrapper.allow_drop = on; DROP SCHEMA ops CASCADE");
     until("the worker has gone", || bench.worker_now().is_none().then_some(()));
     let error = Ask::new("DOT-1", "plan").on(&mut bench.connect()).unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42883");
+    no_process_crashed(&bench);
+}
+
+/// Nothing has happened until it is committed: not to the call that is out, nor to what is asked for meanwhile.
+#[test]
+fn a_drop_or_an_update_that_is_rolled_back_loses_and_doubles_nothing() {
+    let bench = Bench::shared();
+    let waits = "SELECT count(*) FROM pg_stat_activity
+                 WHERE backend_type = 'dot_wrapper worker' AND datname = current_database() AND wait_event_type = 'Lock'";
+    for sql in [
+        "SET LOCAL dot_wrapper.allow_drop = on; DROP EXTENSION dot_wrapper",
+        "ALTER EXTENSION dot_wrapper UPDATE; UPDATE pg_extension SET extversion = '99' WHERE extname = 'dot_wrapper';
+         ALTER TABLE dot_wrapper.dot_queue ADD COLUMN more int; ALTER TABLE dot_wrapper.dot_run ADD COLUMN more int",
+    ] {
+        let before = bench.agent.count();
+        bench.agent.reply(Reply::Hold);
+        let out = bench.apply("DOT-1");
+        let request = bench.agent.wait_for(before + 1).pop().unwrap();
+        let worker = bench.worker();
+        let mut other = bench.connect();
+        other.batch_execute(&format!("BEGIN; {sql}")).unwrap();
+        // The answer comes while nobody may write it down.
+        bench.agent.reply(Reply::succeeded());
+        bench.agent.release(&request, Reply::succeeded());
+        until("the worker is in front of a lock", || (other_count(&mut other, waits) == 1).then_some(()));
+        other.batch_execute("ROLLBACK").unwrap();
+        bench.until(&out, "succeeded");
+        bench.until(&bench.apply("DOT-2"), "succeeded");
+        assert_eq!(bench.worker(), worker, "the worker stayed");
+        assert_eq!(bench.agent.count(), before + 2, "each was sent once");
+    }
+    no_process_crashed(&bench);
+}
+
+fn other_count(session: &mut postgres::Client, sql: &str) -> i64 {
+    session.query_one(sql, &[]).unwrap().get(0)
+}
+
+/// Tables that change under a worker at work, as an update changes them, are the tables that it goes on with.
+#[test]
+fn an_update_that_is_committed_while_a_call_is_out_loses_nothing() {
+    let bench = Bench::shared();
+    bench.agent.reply(Reply::Hold);
+    let out = bench.apply("DOT-1");
+    let request = bench.agent.wait_for(1).pop().unwrap();
+    let worker = bench.worker();
+    bench.exec(
+        "BEGIN; ALTER EXTENSION dot_wrapper UPDATE; ALTER TABLE dot_wrapper.dot_queue ADD COLUMN more int DEFAULT 1;
+         ALTER TABLE dot_wrapper.dot_run_attempt ADD COLUMN more int; ALTER TABLE dot_wrapper.policy ADD COLUMN more int; COMMIT",
+    );
+    bench.agent.reply(Reply::succeeded());
+    bench.agent.release(&request, Reply::succeeded());
+    bench.until(&out, "succeeded");
+    bench.until(&bench.apply("DOT-2"), "succeeded");
+    assert_eq!((bench.worker(), bench.agent.count()), (worker, 2));
     no_process_crashed(&bench);
 }

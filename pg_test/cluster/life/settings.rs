@@ -109,3 +109,23 @@ fn a_switched_off_worker_leaves_and_what_was_admitted_waits() {
     bench.cluster.set(&[("dot_wrapper.worker_enabled", "on")]);
     bench.until(&run, "succeeded");
 }
+
+/// Whoever switches workers off and on again does not wait for the calls that are out meanwhile.
+#[test]
+fn a_worker_that_is_about_to_leave_stays_when_it_is_switched_on_again() {
+    let bench = Bench::own(&[]);
+    bench.agent.reply(Reply::Hold);
+    let out = bench.apply("DOT-1");
+    let request = bench.agent.wait_for(1).remove(0);
+    let worker = bench.worker();
+    bench.cluster.set(&[("dot_wrapper.worker_enabled", "off")]);
+    let waiting = bench.apply("DOT-2");
+    bench.agent.reply(Reply::succeeded());
+    holds("nothing more is sent", Duration::from_millis(500), || bench.agent.count() == 1);
+    bench.cluster.set(&[("dot_wrapper.worker_enabled", "on")]);
+    bench.until(&waiting, "succeeded");
+    assert_eq!((bench.run(out.id()).status(), bench.worker()), ("running", worker));
+    bench.agent.release(&request, Reply::succeeded());
+    bench.until(&out, "succeeded");
+    assert_eq!(bench.worker(), worker);
+}

@@ -2,18 +2,21 @@
 //! whatever the endpoint does to the connection.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::harness::{Bench, Reply, Run, figure, rounds, until};
+use crate::harness::{Bench, Reply, Request, Run, figure, rounds, until};
 
 /// Crashes the server once at a point, while a run comes by there. The run, if the caller was told of it.
 fn crash_at(bench: &Bench, entries: &[&str]) -> Option<Run> {
     let points = bench.cluster.fail_points(entries);
     let mut session = bench.connect();
     let asked = crate::harness::run::Ask::new("DOT-1", "apply").on(&mut session).ok();
-    until("the server has crashed", || session.batch_execute("").is_err().then_some(()));
-    until("all points were reached", || (0..entries.len()).all(|index| points.reached(index) > 0).then_some(()));
+    points.wait_for_deaths();
     bench.forget_session();
     asked
 }
@@ -112,4 +115,105 @@ fn d3_fail_points_wait_and_fail() {
     assert!(bench.one::<bool>("SELECT pg_terminate_backend($1)", &[&worker]), "a wait can be interrupted");
     until("there is a new worker", || bench.worker_now().filter(|pid| *pid != worker));
     assert_eq!(bench.run(stuck.id()).status(), "queued");
+}
+
+/// What the raw endpoint does with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Closes at once, without reading.
+    AfterAccept,
+    /// Reads all, is silent for a moment, and closes.
+    AfterIdle,
+    /// Reads a part of the head and closes, which resets the connection.
+    AfterPart,
+    /// Sends the caller elsewhere, to the same server.
+    Redirects,
+    /// Answers, and leaves the connection open for more.
+    StaysOpen,
+}
+
+const MANNERS: [Manner; 5] =
+    [Manner::AfterAccept, Manner::AfterIdle, Manner::AfterPart, Manner::Redirects, Manner::StaysOpen];
+
+/// What it has seen: connections, and the requests that came as a whole.
+#[derive(Default)]
+struct Seen {
+    connections: usize,
+    whole: Vec<(Uuid, i64)>,
+}
+
+fn meet(mut stream: TcpStream, manner: Manner, seen: &Mutex<Seen>) {
+    seen.lock().unwrap().connections += 1;
+    match manner {
+        Manner::AfterAccept => return,
+        Manner::AfterPart => return drop(stream.read_exact(&mut [0; 10])),
+        Manner::AfterIdle | Manner::Redirects | Manner::StaysOpen => {}
+    }
+    while let Ok(request) = Request::read(&mut stream) {
+        let attempt = request.body["attempt"].as_i64().unwrap_or_default();
+        seen.lock().unwrap().whole.push((request.run_id().unwrap_or_default(), attempt));
+        let answer = match manner {
+            Manner::Redirects => "HTTP/1.1 307 X\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n",
+            Manner::StaysOpen => {
+                "HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 22\r\n\r\n{\"status\":\"succeeded\"}"
+            }
+            _ => return std::thread::sleep(Duration::from_millis(20)),
+        };
+        let _ = stream.write_all(answer.as_bytes());
+    }
+}
+
+#[test]
+fn d3_one_to_one_whatever_the_endpoint_does_to_the_connection() {
+    let bench = Bench::shared();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().unwrap().port();
+    let manner = Arc::new(Mutex::new(MANNERS[0]));
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    std::thread::spawn({
+        let (manner, seen) = (Arc::clone(&manner), Arc::clone(&seen));
+        move || {
+            for stream in listener.incoming().flatten() {
+                let (manner, seen) = (*manner.lock().unwrap(), Arc::clone(&seen));
+                std::thread::spawn(move || meet(stream, manner, &seen));
+            }
+        }
+    });
+    bench.exec(&format!(
+        "INSERT INTO dot_wrapper.endpoint (name, base_url, breaker_failures) VALUES ('raw', 'http://127.0.0.1:{port}', 0);
+         INSERT INTO dot_wrapper.egress_rule (scheme, host, port, cidrs) VALUES ('http', '127.0.0.1', {port}, '{{127.0.0.1/32}}');
+         INSERT INTO dot_wrapper.policy (scope, name, endpoint, lease, max_attempts, retry_base_ms)
+             VALUES ('tool', 'DOT-1', 'raw', 'none', 2, 1)"
+    ));
+    let (times, mut before) = (rounds(3, 50), 0);
+    for one in MANNERS {
+        *manner.lock().unwrap() = one;
+        for _ in 0..times {
+            let run = ended(&bench, &bench.apply("DOT-1"));
+            let attempts = run.0["attempts"].as_i64().unwrap();
+            assert!(attempts >= 1 && (run.status() == "succeeded") == (one == Manner::StaysOpen), "{one:?} {run:?}");
+        }
+        bench.drain();
+        let (seen, attempts) = (
+            seen.lock().unwrap(),
+            "SELECT count(*) FROM dot_wrapper.dot_run_attempt WHERE run_id IN
+            (SELECT run_id FROM dot_wrapper.dot_run WHERE code = 'DOT-1')",
+        );
+        let attempts: i64 = bench.one(attempts, &[]);
+        assert_eq!(seen.connections as i64, attempts, "connections and attempts up to {one:?}");
+        let unread = matches!(one, Manner::AfterAccept | Manner::AfterPart);
+        assert_eq!(seen.whole.len() - before, if unread { 0 } else { times }, "requests of {one:?}");
+        before = seen.whole.len();
+    }
+    let seen = seen.lock().unwrap();
+    let mut known: Vec<Uuid> = bench.all("SELECT run_id FROM dot_wrapper.dot_run_attempt", &[]);
+    known.sort_unstable();
+    let mut once: Vec<_> = seen.whole.iter().collect();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), seen.whole.len(), "a request came twice");
+    assert!(seen.whole.iter().all(|(run, _)| known.binary_search(run).is_ok()), "a request without an attempt");
+    let line =
+        format!("{} connections, each of one attempt, {} whole requests, none twice", seen.connections, once.len());
+    figure("D3-endpoint", &line);
 }

@@ -8,7 +8,7 @@
 UPDATE dot_config SET value = 'off' WHERE key = 'iu_core.operator_runtime_enabled';
 SELECT run_id AS refused, run_status FROM fn_dot_run('B', 'apply', :'process', '{"n": 1}', 'k') \gset
 \echo :run_status
-UPDATE dot_config SET value = 'on' WHERE key = 'iu_core.operator_runtime_enabled';
+UPDATE dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled';
 SELECT run_id AS first, run_status FROM fn_dot_run('B', 'apply', :'process', '{"n": 1}', 'k') \gset
 \echo :run_status
 SELECT :'first' <> :'refused' AS is_new;
@@ -17,7 +17,7 @@ SELECT :'first' <> :'refused' AS is_new;
 SELECT run_id = :'first' AS is_first, run_status FROM fn_dot_run('B', 'apply', :'process', '{"n": 1}', 'k');
 UPDATE dot_config SET value = 'off' WHERE key = 'iu_core.operator_runtime_enabled';
 SELECT run_id = :'first' AS is_first, run_status FROM fn_dot_run('B', 'apply', :'process', '{"n": 1}', 'k');
-UPDATE dot_config SET value = 'on' WHERE key = 'iu_core.operator_runtime_enabled';
+UPDATE dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled';
 SELECT run_status, count(*) FROM dot_run GROUP BY run_status ORDER BY run_status;
 SELECT run_id = :'first' AS is_first FROM dot_wrapper.dot_queue;
 

@@ -82,7 +82,7 @@ INSERT INTO dot_wrapper.policy (scope, name, endpoint) VALUES ('engine', 'agent_
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
 INSERT INTO dot_wrapper.egress_rule (host) VALUES ('agent.invalid');
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
-UPDATE dot_config SET value = 'on' WHERE key = 'iu_core.operator_runtime_enabled';
+UPDATE dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled';
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
 UPDATE dot_config SET value = '1' WHERE key = 'fs_snapshot_present';
 SELECT run_status, reason, message FROM fn_dot_run('DOT-KG-017', 'apply');
@@ -92,6 +92,12 @@ SELECT r.mode, r.run_status, r.reason, e.event, e.from_status, e.to_status
 FROM dot_run r JOIN dot_run_event e USING (run_id) ORDER BY r.run_id;
 SELECT count(*) FILTER (WHERE state = 'queued') AS queued, count(*) FROM dot_wrapper.dot_queue;
 SELECT count(*) FROM dot_run_attempt;
+
+-- A ledger with runs in it is not dropped by mistake.
+SET dot_wrapper.allow_drop = off;
+DROP EXTENSION dot_wrapper;
+ALTER EXTENSION dot_wrapper DROP TABLE dot_wrapper.dot_run;
+SET dot_wrapper.allow_drop = on;
 
 -- It can go and come again; the role stays.
 DROP EXTENSION dot_wrapper;

@@ -100,7 +100,7 @@ ALTER FUNCTION my_toggle() OWNER TO regress_dot_stranger;
 DROP FUNCTION my_toggle();
 :apply
 SELECT origin FROM fn_dot_bind('toggle', 'fn_dot_iu_operator_runtime_enabled()');
-INSERT INTO dot_config VALUES ('iu_core.operator_runtime_enabled', ' Yes ');
+INSERT INTO dot_config VALUES ('iu_core.operator_runtime_enabled', 'true');
 
 -- guard
 UPDATE dot_config SET value = '0' WHERE key = 'fs_snapshot_present';

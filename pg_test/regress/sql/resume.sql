@@ -39,7 +39,8 @@ SELECT verdict, detail FROM fn_dot_doctor() WHERE check_name = 'queue';
 SELECT count(*) FILTER (WHERE q.permit = p.permit) AS same, count(*) FROM dot_wrapper.dot_queue q JOIN permits p USING (run_id);
 
 -- A row that came in by itself is no run of the ledger, and gets no permit.
-INSERT INTO dot_wrapper.dot_queue (run_id, state, permit) VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', '\x00');
+INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
+    VALUES ('00000000-0000-7000-8000-00000000dead', 'queued', 1, 'X', 'x', '\x00');
 SELECT fn_dot_resume() AS resumed;
 SELECT permit FROM dot_wrapper.dot_queue WHERE run_id = '00000000-0000-7000-8000-00000000dead';
 

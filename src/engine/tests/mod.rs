@@ -2,6 +2,7 @@
 //! beyond this machine, and no waiting that stands for synchronisation.
 
 mod answers;
+mod cuts;
 mod departures;
 mod docs;
 mod faults;
@@ -9,8 +10,11 @@ mod inquiries;
 mod lifecycle;
 mod network;
 mod polling;
+mod rebinding;
 mod secrets;
 mod server;
+mod stopped;
+mod targets;
 mod tls;
 
 use std::cell::RefCell;
@@ -99,12 +103,21 @@ impl Rig {
 
     /// Waits for a wake and takes it.
     fn sleep(&self) {
-        let woken = async { timeout(Duration::from_secs(30), self.bell.readable()).await.expect("no report").unwrap() };
+        let woken = async { timeout(Duration::from_secs(90), self.bell.readable()).await.expect("no report").unwrap() };
         self.runtime.block_on(woken);
         self.wakeup.drain();
         // The runtime believes in a wake until it sees for itself that there is none. A later one may be taken here: its
         // report is already in the channel.
         let _ = self.bell.try_read(&mut [0]);
+    }
+}
+
+/// Looks until it is so.
+fn until(mut look: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !look() {
+        assert!(Instant::now() < end, "it took too long");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -175,9 +188,9 @@ fn call_at(base: &str, secret: Option<&str>, rules: Vec<Rule>) -> Call {
         errand: Errand::Deliver,
         request: request(&endpoint, &facts).unwrap(),
         limits: Limits {
-            connect: Duration::from_secs(10),
-            idle: Duration::from_secs(10),
-            total: Duration::from_secs(20),
+            connect: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(60),
             max_response_bytes: CAP,
         },
         egress: Arc::new(Rules(rules)),

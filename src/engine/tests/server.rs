@@ -31,6 +31,7 @@ struct Log {
 /// A listening server. Its threads end with the test process.
 pub struct Server {
     pub port: u16,
+    address: SocketAddr,
     log: Arc<Log>,
 }
 
@@ -62,9 +63,27 @@ impl Server {
         })
     }
 
+    /// Answers every request with the same bytes, at an address of this machine of its own.
+    pub fn at(address: impl Into<SocketAddr>, bytes: impl Into<Vec<u8>>) -> std::io::Result<Server> {
+        let (listener, bytes) = (TcpListener::bind(address.into())?, bytes.into());
+        Ok(Server::listening(listener, move |stream, log| {
+            if let Some(seen) = read(stream) {
+                log.lock().unwrap().push(seen);
+                let _ = stream.write_all(&bytes);
+            }
+        }))
+    }
+
     fn raw(handler: impl Fn(&mut TcpStream, &Mutex<Vec<Seen>>) + Send + Sync + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Server::listening(TcpListener::bind("127.0.0.1:0").unwrap(), handler)
+    }
+
+    fn listening(
+        listener: TcpListener,
+        handler: impl Fn(&mut TcpStream, &Mutex<Vec<Seen>>) + Send + Sync + 'static,
+    ) -> Server {
+        let address = listener.local_addr().unwrap();
+        let port = address.port();
         let log = Arc::new(Log::default());
         let (of_thread, handler) = (Arc::clone(&log), Arc::new(handler));
         thread::spawn(move || {
@@ -75,7 +94,7 @@ impl Server {
                 thread::spawn(move || handler(&mut stream, &log.requests));
             }
         });
-        Server { port, log }
+        Server { port, address, log }
     }
 
     /// All requests so far.
@@ -86,7 +105,7 @@ impl Server {
     /// How many connections were made. Connects itself to know that all earlier ones were counted: a listener hands them
     /// out in order. To be asked once.
     pub fn connections(&self) -> usize {
-        let probe = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let probe = TcpStream::connect(self.address).unwrap();
         let own = probe.local_addr().unwrap();
         let accepted = self.log.accepted.lock().unwrap();
         let missing = |accepted: &mut Vec<SocketAddr>| !accepted.contains(&own);

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use rustls::crypto::ring;
@@ -22,7 +23,7 @@ macro_rules! pem {
     };
 }
 
-/// A TLS server with one certificate; remembers what it could decrypt.
+/// A TLS server with a chain of certificates; remembers what it could decrypt.
 fn serve(certificate: &[u8]) -> (Server, Arc<Mutex<Vec<u8>>>) {
     serve_after(certificate, || {})
 }
@@ -32,8 +33,8 @@ pub fn held(ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<
     serve_after(pem!("good.pem"), ready)
 }
 
-fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<u8>>>) {
-    let chain = vec![CertificateDer::from_pem_slice(certificate).unwrap()];
+fn server_config(chain: &[u8]) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_slice(pem!("leaf.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -41,7 +42,11 @@ fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> 
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
-    let (config, plain) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
+    Arc::new(config)
+}
+
+fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<u8>>>) {
+    let (config, plain) = (server_config(certificate), Arc::new(Mutex::new(Vec::new())));
     let heard = Arc::clone(&plain);
     let server = Server::connections_to(move |stream: &mut TcpStream| {
         ready();
@@ -56,6 +61,20 @@ fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> 
         }
     });
     (server, plain)
+}
+
+/// A TLS server that shakes hands and then reads nothing until `done` returns; the folder of its root, and its port.
+pub fn mute(came: Sender<()>, done: impl Fn() + Send + Sync + 'static) -> (TempDir, u16) {
+    let config = server_config(pem!("good.pem"));
+    let server = Server::connections_to(move |stream: &mut TcpStream| {
+        let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(stream).unwrap();
+        }
+        came.send(()).unwrap();
+        done();
+    });
+    (ca_file(), server.port)
 }
 
 pub fn over_tls(host: &str, port: u16) -> Call {
@@ -81,21 +100,75 @@ fn a_root_in_the_ca_file_is_trusted() {
     assert!(heard.lock().unwrap().starts_with(b"POST /v1/dots/DOT-KG-017/runs"));
 }
 
-#[test]
-fn a_certificate_that_is_not_right_is_refused_unheard() {
-    for (certificate, why) in [
-        (pem!("self_signed.pem"), "UnknownIssuer"),
-        (pem!("wrong_host.pem"), "not valid for name"),
-        (pem!("wrong_purpose.pem"), "extended key usage"),
-        (pem!("expired.pem"), "expired"),
-    ] {
-        let (server, heard) = serve(certificate);
-        let dir = ca_file();
-        let answer = Rig::with(trusting(&dir)).run(over_tls("localhost", server.port));
-        assert_end(&answer, Reach::NotSent, Verdict::None, "tls_failed");
-        assert!(answer.message.contains(why), "{}", answer.message);
-        assert!(heard.lock().unwrap().is_empty(), "{why}");
+/// The chains that must be refused, and a word of why.
+const BAD: [(&[u8], &str); 9] = [
+    (pem!("expired.pem"), "expired"),
+    (pem!("not_yet_valid.pem"), "not valid yet"),
+    (pem!("self_signed.pem"), "UnknownIssuer"),
+    (pem!("unknown_root.pem"), "UnknownIssuer"),
+    (pem!("wrong_host.pem"), "not valid for name"),
+    (pem!("no_name.pem"), "not valid for name"),
+    (pem!("wrong_purpose.pem"), "extended key usage"),
+    (pem!("weak_key.pem"), "ignature"),
+    (pem!("sha1.pem"), "ignature"),
+];
+
+/// A server that answers a greeting with these bytes, and remembers all that it hears.
+fn saying_back(bytes: &'static [u8]) -> (Server, Arc<Mutex<Vec<u8>>>) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let all = Arc::clone(&heard);
+    let server = Server::connections_to(move |stream: &mut TcpStream| {
+        let mut buffer = [0; 4096];
+        let mut answer = bytes;
+        while let Ok(n @ 1..) = stream.read(&mut buffer) {
+            all.lock().unwrap().extend_from_slice(&buffer[..n]);
+            let _ = stream.write_all(std::mem::take(&mut answer));
+        }
+    });
+    (server, heard)
+}
+
+/// The greeting of a server that speaks TLS 1.1 (3.2 on the wire) and nothing newer: ECDHE-RSA-AES128-SHA.
+const TLS_1_1: [u8; 47] = {
+    let mut hello = [7; 47];
+    let head = [0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2];
+    let mut n = 0;
+    while n < head.len() {
+        hello[n] = head[n];
+        n += 1;
     }
+    // After 32 bytes of chance: no session, the suite, no compression.
+    [hello[43], hello[44], hello[45], hello[46]] = [0, 0xc0, 0x13, 0];
+    hello
+};
+
+#[test]
+fn promise_n4_what_is_not_right_is_refused_and_the_secret_is_not_heard() {
+    const SECRET: &str = "s3cr3t-of-the-agent";
+    let with_secret = |port| {
+        let rules = vec![rule("https", "localhost", port, "/", &["127.0.0.0/8"])];
+        call_at(&format!("https://localhost:{port}"), Some("agent_token"), rules)
+    };
+    let dir = ca_file();
+    std::fs::write(dir.0.join("agent_token"), SECRET).unwrap();
+    let config = Config { secrets_dir: Some(dir.0.clone()), ..trusting(&dir) };
+    let mut refused = 0;
+    let (good, heard) = serve(pem!("good.pem"));
+    assert_end(&Rig::with(config.clone()).run(with_secret(good.port)), Reach::Answered, Verdict::Succeeded, "ok");
+    assert!(String::from_utf8_lossy(&heard.lock().unwrap()).contains(SECRET), "the right one hears it");
+    let certificates = BAD.iter().map(|(chain, why)| (serve(chain), *why));
+    let plain = saying_back(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    let old = saying_back(&TLS_1_1);
+    for ((server, heard), why) in certificates.chain([(plain, "corrupt"), (old, "Tls12Or13")]) {
+        let answer = Rig::with(config.clone()).run(with_secret(server.port));
+        assert_end(&answer, Reach::NotSent, Verdict::None, "tls_failed");
+        assert!(answer.message.contains(why), "{why}: {}", answer.message);
+        let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+        assert!(!heard.contains(SECRET) && !heard.contains("POST"), "{why}: {heard}");
+        refused += 1;
+    }
+    println!("N4: {refused} of 11 bad peers refused, the good one accepted, the secret heard by the good one alone");
+    assert_eq!(refused, 11);
 }
 
 #[test]

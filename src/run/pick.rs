@@ -1,0 +1,159 @@
+//! Which runs are taken up next: whose turn it is, and what the limits leave room for. Nothing is locked or written here;
+//! `candidate::take` locks what was picked, and the second gate asks the limits again, with the policy of the moment.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::breaker;
+use crate::domain::error::DotError;
+use crate::domain::lanes::{Lanes, Look, Spot};
+use crate::domain::limits::Flow;
+use crate::domain::parking::Parking;
+use crate::guc;
+use crate::store::{config, look};
+
+/// So long after a policy's limits were changed they count for a tool that is at its old ones.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
+
+/// What a worker keeps in mind from one claim to the next. It describes what is committed: after a transaction that wrote
+/// by it, call [`Memory::committed`] or [`Memory::failed`].
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// What is out, and what may go.
+    pub flow: Flow,
+    lanes: Lanes,
+    parking: Parking,
+    /// The breakers' rows have been read.
+    restored: bool,
+    fresh_since: Option<Instant>,
+}
+
+/// A run that its key holds up.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// The run.
+    pub run_id: Uuid,
+    /// Its key.
+    pub key: String,
+    /// Calls of that key at the same time.
+    pub limit: i64,
+}
+
+/// What a look has found.
+#[derive(Debug)]
+pub struct Sight {
+    look: Look,
+    spots: Vec<Spot>,
+    /// Runs that were parked and may go.
+    parked: Vec<Spot>,
+    cost: Duration,
+    /// To be taken, in this order.
+    pub run_ids: Vec<Uuid>,
+}
+
+impl Sight {
+    /// True when something waits, be it for room.
+    pub fn has_any(&self) -> bool {
+        !self.spots.is_empty()
+    }
+
+    /// What was seen of a run.
+    pub fn spot(&self, run_id: Uuid) -> Option<&Spot> {
+        self.spots.iter().chain(&self.parked).find(|spot| spot.run_id == run_id)
+    }
+}
+
+impl Memory {
+    /// The transaction has committed, in which all of the sight was taken but `held`. True when there may be more to take.
+    pub fn committed(&mut self, sight: Option<Sight>, held: &HashSet<Uuid>, parked: &[Parked]) -> bool {
+        self.flow.keep();
+        self.flow.saved();
+        let Some(sight) = sight else { return true };
+        let taken: HashSet<Uuid> = sight.run_ids.iter().copied().filter(|run_id| !held.contains(run_id)).collect();
+        let last = sight.run_ids.iter().rev().find(|run_id| taken.contains(run_id));
+        let last = last.and_then(|run_id| sight.spot(*run_id)).map(|spot| spot.lane);
+        let had_parked = !sight.parked.is_empty() && !taken.is_empty();
+        self.parking.forget(&taken);
+        for one in parked {
+            if let Some(spot) = sight.spot(one.run_id) {
+                self.parking.park(&one.key, one.limit, spot);
+            }
+        }
+        let seen: Vec<(Spot, bool)> = sight
+            .spots
+            .into_iter()
+            .map(|spot| (taken.contains(&spot.run_id), spot))
+            .map(|(t, spot)| (spot, t))
+            .collect();
+        // A lane whose last run that was seen has been taken may have another behind it.
+        let mut ends = std::collections::HashMap::new();
+        for (spot, gone) in &seen {
+            ends.insert((spot.lane, spot.at.is_some()), spot.has_more && *gone);
+        }
+        self.lanes.looked(&sight.look, &seen, last, sight.cost, Instant::now());
+        had_parked || ends.into_values().any(|more| more)
+    }
+
+    /// The transaction has not committed.
+    pub fn failed(&mut self) {
+        self.flow.undo();
+        self.lanes.forget();
+    }
+
+    /// The settings have changed, or somebody may have.
+    pub fn forget(&mut self) {
+        self.flow.forget_tools();
+        self.lanes.forget();
+        self.fresh_since = Some(Instant::now());
+    }
+
+    /// How long the next run of this key may sleep in the queue.
+    pub fn sleep(&self, key: &str) -> Duration {
+        self.parking.sleep(key)
+    }
+
+    /// When something that waits for its time, and is no row's own, may go; or a lane is to be looked at from its beginning.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.flow.next_due().into_iter().chain(self.lanes.full_due()).min()
+    }
+}
+
+/// Picks up to `room` runs, fewer where limits or the queue say so.
+///
+/// # Errors
+/// XX000 only.
+pub fn pick(memory: &mut Memory, room: usize) -> Result<Sight, DotError> {
+    let begun = Instant::now();
+    if memory.fresh_since.is_none_or(|since| begun - since >= FORGET_EVERY) {
+        memory.forget();
+    }
+    memory.flow.learn(guc::max_in_flight(), &config::endpoints()?, begun);
+    if !memory.restored {
+        breaker::restore(&mut memory.flow)?;
+        memory.restored = true;
+    }
+    breaker::follow(&mut memory.flow)?;
+    memory.flow.looked(begun);
+    let full = memory.flow.full(begun);
+    let look = memory.lanes.look(&full, begun);
+    let spots = look::look(&look, &full, room)?;
+    let cost = begun.elapsed();
+    let parked = memory.parking.ready(|key| memory.flow.of_key(key));
+    let run_ids = order(memory, &spots, &parked, room, begun);
+    Ok(Sight { look, spots, parked, cost, run_ids })
+}
+
+/// Those whose time is over, and then, turn by turn, those for which there is room.
+fn order(memory: &Memory, spots: &[Spot], parked: &[Spot], room: usize, now: Instant) -> Vec<Uuid> {
+    let mut run_ids: Vec<Uuid> = spots.iter().filter(|spot| spot.is_late).map(|spot| spot.run_id).collect();
+    let open = spots.iter().filter(|spot| !spot.is_full && !memory.parking.has(spot.run_id));
+    let mut open: Vec<Spot> = parked.iter().chain(open).cloned().collect();
+    open.sort_by_key(|spot| spot.lane);
+    let turns: Vec<&Spot> = memory.lanes.turns(&open).into_iter().map(|index| &open[index]).collect();
+    let goes = memory.flow.choose(turns.iter().map(|spot| (spot.endpoint.as_str(), spot.code.as_str())), now);
+    run_ids.extend(turns.iter().zip(goes).filter(|(_, goes)| *goes).map(|(spot, _)| spot.run_id));
+    run_ids.truncate(room);
+    run_ids
+}
