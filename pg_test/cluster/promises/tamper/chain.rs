@@ -285,7 +285,8 @@ fn d4_who_verifies_what() {
 #[test]
 fn d4_what_it_costs() {
     let bench = Bench::shared();
-    let runs = rounds(300, 2_000) as i64; let t0 = std::time::Instant::now();
+    let runs = rounds(300, 2_000) as i64;
+    let t0 = std::time::Instant::now();
     bench.exec("INSERT INTO dot_wrapper.policy (scope, name, lease) SELECT 'tool', 'DOT-' || n, 'none' FROM generate_series(1, 6) n");
     bench.worker();
     bench
