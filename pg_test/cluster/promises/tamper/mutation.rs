@@ -166,8 +166,7 @@ impl Mutator {
         let (what, sql) = FORGERIES[self.random(FORGERIES.len())];
         let table = sql.split("FROM dot_wrapper.").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
         let row = self.one_of(table);
-        let sql =
-            sql.replace("ONE", &row).replace("NEW", &format!("'{}'", Uuid::new_v4()));
+        let sql = sql.replace("ONE", &row).replace("NEW", &format!("'{}'", Uuid::new_v4()));
         run(transaction, &sql);
         Shot { what: format!("INSERT of {what}: {sql}"), run_id: None }
     }
