@@ -100,7 +100,7 @@ CREATE TABLE dot_wrapper.dot_run_event (
     to_status text,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     detail jsonb NOT NULL DEFAULT '{}',
-    mark bytea CONSTRAINT event_mark_long CHECK (length(mark) = 16),
+    mark bytea CONSTRAINT event_mark_long CHECK (length(mark) = 24),
     CONSTRAINT event_status_known CHECK (
         coalesce(from_status, 'queued') IN ('queued', 'running', 'in_doubt') AND
         coalesce(to_status, 'queued') IN
@@ -110,7 +110,7 @@ CREATE TABLE dot_wrapper.dot_run_event (
 COMMENT ON TABLE dot_wrapper.dot_run_event IS 'State changes and remarks, append-only';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, no_permit';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.to_status IS 'The new state; NULL for a remark that changes none';
-COMMENT ON COLUMN dot_wrapper.dot_run_event.mark IS 'HMAC over run, event, attempt, states and detail, under the key in dot_wrapper.instance: the row came through dot_wrapper. NULL: it did not.';
+COMMENT ON COLUMN dot_wrapper.dot_run_event.mark IS 'Random bytes and an HMAC over them, run, event, attempt, states and detail, under the key in dot_wrapper.instance: the row came through dot_wrapper. NULL: it did not.';
 CREATE INDEX dot_run_event_run ON dot_wrapper.dot_run_event (run_id);
 
 CREATE TABLE dot_wrapper.dot_queue (

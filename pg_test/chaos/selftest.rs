@@ -111,7 +111,7 @@ const CASES: [(Kind, &str, Spoil); 18] = [
     (Kind::Twice, "two effects", |s| s.kept().effects = 2),
     (Kind::Twice, "another key", |s| s.book.received[0].key = "other".into()),
     (Kind::Twice, "after the end", |s| s.book.received[0].at = at(60)),
-    (Kind::Twice, "too late", |s| s.run().finish_by = Some(at(15))),
+    (Kind::Twice, "too late", |s| s.run().finish_by = Some(at(15) - Duration::from_secs(2))),
     (Kind::Contradiction, "failed and done", |s| s.end("failed")),
     (Kind::Contradiction, "cancelled and sent", |s| s.end("cancelled")),
     (Kind::Contradiction, "never said", |s| s.kept().said_success = false),

@@ -16,6 +16,11 @@ use crate::domain::egress::Rule;
 /// Kept at most; rules change rarely, so that the cache is emptied rather than aged.
 const MAX_CLIENTS: usize = 64;
 
+/// How long the other side may take no byte and acknowledge none. Over TLS, hyper ends a connection with a word of
+/// goodbye, for which there must be room: a peer that does not read holds its connection for as long as this after the
+/// end of the call.
+const DEAF: Duration = Duration::from_secs(30);
+
 /// Builds clients and keeps them.
 #[derive(Debug)]
 pub(super) struct Clients {
@@ -63,6 +68,7 @@ fn build(tls: rustls::ClientConfig, resolver: Guarded, connect: Duration) -> Res
         .tls_backend_preconfigured(tls)
         .dns_resolver(Arc::new(resolver))
         .connect_timeout(connect)
+        .tcp_user_timeout(DEAF)
         .redirect(Policy::none())
         .referer(false)
         .retry(reqwest::retry::never())

@@ -57,15 +57,16 @@ pub fn seal(before: Option<&Sealer>) -> Result<Option<Sealed>, DotError> {
     let standing = seal::standing()?;
     let mut sealer = match before {
         Some(sealer) => sealer.clone(),
-        None => Sealer::load(&standing, &instance.permit_key)?,
+        None => Sealer::load(&standing)?,
     };
     let is_disturbed = sealer.is_disturbed(&standing);
     // Past what somebody has put there. It follows on our own newest seal, and so breaks the chain.
     sealer.head.seal_id = sealer.head.seal_id.max(standing.newest);
-    sealer.turn_to(&instance.permit_key)?;
+    let has_turned = sealer.turn_to(&instance.permit_key)?;
     let (events, more) = sealer.collect(&standing)?;
     let (seals, unmarked) = sealer.chain(&events, standing.now, &instance.permit_key);
-    if !events.is_empty() {
+    // Nothing is written before there is something to seal: a restore may be about to bring a head.
+    if !events.is_empty() || (has_turned && sealer.head.seal_id > 0) {
         sealer.advance(&seals);
         seal::record(&seals, &sealer.head, &sealer.head.mark(&instance.permit_key))?;
     }
@@ -74,8 +75,8 @@ pub fn seal(before: Option<&Sealer>) -> Result<Option<Sealed>, DotError> {
 }
 
 impl Sealer {
-    fn load(standing: &Standing, key: &[u8]) -> Result<Sealer, DotError> {
-        let mut head = standing.head.clone().unwrap_or_else(|| Head::genesis(key_id(key)));
+    fn load(standing: &Standing) -> Result<Sealer, DotError> {
+        let mut head = standing.head.clone().unwrap_or_else(Head::genesis);
         let sealed = if head.low == head.high && standing.head.is_some() {
             Vec::new()
         } else {
@@ -99,14 +100,16 @@ impl Sealer {
         head != own || newest != own
     }
 
-    /// Where the key is another one than that of the last seal, what is there may have come with a restore.
-    fn turn_to(&mut self, key: &[u8]) -> Result<(), DotError> {
+    /// Where the key is another one than that of the last seal, or nothing is sealed, what is there may have come with a
+    /// restore.
+    fn turn_to(&mut self, key: &[u8]) -> Result<bool, DotError> {
         let now = key_id(key);
-        if self.head.key_id != now {
+        let turns = self.head.key_id != now;
+        if turns {
             self.head.key_id = now;
             self.head.foreign_to = seal::highest_event()?;
         }
-        Ok(())
+        Ok(turns)
     }
 
     /// What is to be sealed: numbers that have turned up, then new ones.

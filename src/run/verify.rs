@@ -9,6 +9,7 @@ use crate::domain::error::{DotError, SqlState};
 use crate::domain::seal::chain::{Break, DIGEST, Head, Walk, key_id};
 use crate::domain::seal::{EventFacts, is_marked, steps};
 use crate::pg::{session, user};
+use crate::store::chain as links;
 use crate::store::extension::{self, Extension, Instance};
 use crate::store::verify::{self, Finding, MOST, Open, Scope, Totals};
 
@@ -71,7 +72,7 @@ pub fn verify(process_run_id: Option<Uuid>, anchor: Option<Anchor>) -> Result<Ve
         findings.extend(open_events(&totals, &instance)?);
         match scope {
             Scope::Ledger => findings.extend(chain(&totals, &instance, anchor.as_ref())?),
-            Scope::Runs { .. } => findings.extend(verify::loose(&scope, totals.newest)?),
+            Scope::Runs { .. } => findings.extend(links::loose(&scope, totals.newest)?),
         }
         findings.extend(waiting(&totals));
         findings.insert(0, summary(process_run_id.is_none(), &totals, &findings));
@@ -88,7 +89,7 @@ pub fn head() -> Result<Option<(i64, Vec<u8>, pgrx::datum::TimestampWithTimeZone
     if !reads_all(user::current(), &extension) {
         return Err(all_only("see the newest seal"));
     }
-    extension::as_owner(&extension, verify::newest)
+    extension::as_owner(&extension, links::newest)
 }
 
 fn reads_all(caller: pgrx::pg_sys::Oid, extension: &Extension) -> bool {
@@ -122,7 +123,7 @@ fn runs_to_see(process_run_id: Uuid, caller: pgrx::pg_sys::Oid, reads_all: bool)
 /// Events that no seal covers: they need the mark of this database, and a number that is yet to be sealed.
 fn open_events(totals: &Totals, instance: &Instance) -> Result<Vec<Finding>, DotError> {
     let key = &instance.permit_key;
-    let head = totals.head.as_ref().map_or_else(|| Head::genesis(key_id(key)), verify::HeadRow::head);
+    let head = totals.head.as_ref().map_or_else(Head::genesis, verify::HeadRow::head);
     let is_foreign =
         |event: &Open| !instance.is_here || head.key_id != key_id(key) || event.event_id <= head.foreign_to;
     let mut findings = Vec::new();
@@ -162,8 +163,8 @@ fn chain(totals: &Totals, instance: &Instance, anchor: Option<&Anchor>) -> Resul
     let mut findings = Vec::new();
     let mut anchored = None;
     loop {
-        let links = verify::links(walk.last(), totals.newest, CHUNK)?;
-        for link in &links {
+        let next = links::after(walk.last(), totals.newest, CHUNK)?;
+        for link in &next {
             for found in walk.step(link) {
                 findings.push(broken(link.seal_id, link.run_id, found));
             }
@@ -171,7 +172,7 @@ fn chain(totals: &Totals, instance: &Instance, anchor: Option<&Anchor>) -> Resul
                 anchored = Some(link.hash.clone());
             }
         }
-        if links.is_empty() {
+        if next.is_empty() {
             break;
         }
     }
@@ -219,6 +220,8 @@ fn head_row(totals: &Totals, walk: &Walk, instance: &Instance) -> Vec<Finding> {
         end(head.seal_id, "changed", "the newest seal and the row of seal_head have different hashes")
     } else if is_own_key && row.mark() != head.mark(&instance.permit_key) {
         end(head.seal_id, "changed", "the row of seal_head was not written by the worker")
+    } else if instance.is_here && !is_own_key {
+        end(head.seal_id, "unknown_origin", "the row of seal_head was written under another key, as before a restore")
     } else {
         Vec::new()
     }

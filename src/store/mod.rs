@@ -9,6 +9,7 @@ pub mod attempt;
 pub mod breaker;
 pub mod candidate;
 pub mod catalogue;
+pub mod chain;
 pub mod config;
 pub mod depth;
 pub mod doctor;

@@ -133,8 +133,10 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, deadline_ms bigint, token bigint,
                 detail jsonb, mark text)
         ), q AS (
+            -- The gates may have taken a while: one whose time is up by now stays, and the next claim ends it.
             UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2
-            FROM x WHERE q.run_id = x.run_id AND q.state = 'queued' RETURNING q.run_id
+            FROM x JOIN dot_wrapper.dot_run f USING (run_id)
+            WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now RETURNING q.run_id, f.finish_by
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = 'running', attempts = x.attempt, started_at = coalesce(r.started_at, x.now),
@@ -144,8 +146,9 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             RETURNING r.run_id
         ), a AS (
             INSERT INTO dot_wrapper.dot_run_attempt (run_id, attempt, intent_at, deadline, worker, fencing_token)
-            SELECT x.run_id, x.attempt, x.now, x.now + x.deadline_ms * interval '1 millisecond', $2, x.token
-            FROM x JOIN r USING (run_id)
+            SELECT x.run_id, x.attempt, x.now, least(x.now + x.deadline_ms * interval '1 millisecond', q.finish_by), $2,
+                   x.token
+            FROM x JOIN q USING (run_id) JOIN r USING (run_id)
             RETURNING run_id, deadline
         ), e AS (
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)

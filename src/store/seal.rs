@@ -184,7 +184,8 @@ fn look(from: &str) -> String {
         ), e AS (
             SELECT y.*, row_number() OVER (PARTITION BY y.run_id ORDER BY y.event_id DESC) AS back FROM y WHERE y.before < $2
         )
-        SELECT e.event_id, e.run_id, r.process_run_id, e.event, e.attempt, e.from_status, e.to_status, e.detail, e.mark,
+        SELECT e.event_id, e.run_id, r.process_run_id, coalesce(e.event, ''), e.attempt, e.from_status, e.to_status,
+               coalesce(e.detail, 'null'), e.mark,
                {EVENT},
                CASE WHEN e.to_status = 'running' THEN
                    (SELECT {ATTEMPT} FROM dot_wrapper.dot_run_attempt a WHERE a.run_id = e.run_id AND a.attempt = e.attempt)

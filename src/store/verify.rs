@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::seal::{ATTEMPT, BIRTH, EVENT, STATE, hash};
 use super::spi;
 use crate::domain::error::DotError;
-use crate::domain::seal::chain::{Head, Link};
+use crate::domain::seal::chain::Head;
 use crate::error;
 
 /// What is to be verified.
@@ -30,7 +30,7 @@ pub enum Scope {
 impl Scope {
     /// A statement for this scope: `{r}`, `{e}`, `{a}` and `{s}` stand for the condition on an alias of a run, an event, an
     /// attempt or a seal. $1 and $2 are taken.
-    fn statement(&self, sql: &str) -> String {
+    pub(super) fn statement(&self, sql: &str) -> String {
         let is_all = matches!(self, Scope::Ledger);
         let rows = |alias: &str| if is_all { "true".to_owned() } else { format!("{alias}.run_id = ANY ($1)") };
         let seals = if is_all { "true" } else { "s.process_run_id = $2 AND s.run_id = ANY ($1)" };
@@ -38,7 +38,7 @@ impl Scope {
         ["r", "e", "a"].iter().fold(sql.to_owned(), fill).replace("{s}", seals)
     }
 
-    fn args<'a>(&self) -> Vec<DatumWithOid<'a>> {
+    pub(super) fn args<'a>(&self) -> Vec<DatumWithOid<'a>> {
         let (run_ids, process) = match self {
             Scope::Ledger => (Vec::new(), None),
             Scope::Runs { process_run_id, run_ids } => {
@@ -211,6 +211,10 @@ fn findings() -> String {
             AND NOT EXISTS (SELECT FROM item i WHERE i.event_id = e.event_id)
           ORDER BY e.event_id LIMIT {MOST})
         UNION ALL
+         (SELECT 'event', e.run_id, max(e.event_id), 'inserted', format('it has the mark of event %s', min(e.event_id))
+          FROM dot_wrapper.dot_run_event e WHERE {{e}} AND e.mark IS NOT NULL
+          GROUP BY e.run_id, e.mark HAVING count(*) > 1 LIMIT {MOST})
+        UNION ALL
          (SELECT 'attempt', coalesce(a.run_id, b.run_id), coalesce(a.attempt, b.attempt),
             CASE WHEN a.run_id IS NULL THEN 'removed' WHEN b.run_id IS NULL THEN 'inserted' ELSE 'changed' END,
             coalesce(format('sealed by seal %s', b.seal_id), 'no seal covers it')
@@ -270,7 +274,7 @@ pub fn compare(scope: &Scope, steps: Vec<String>) -> Result<Compared, DotError> 
          UNION ALL
          SELECT NULL, NULL, NULL, NULL, NULL, jsonb_build_object(
              'open', coalesce((SELECT jsonb_agg(o.event_id ORDER BY o.event_id) FROM open o), '[]'),
-             'oldest_open_s', (SELECT extract(epoch FROM clock_timestamp() - min(o.at))::bigint FROM open o),
+             'oldest_open_s', (SELECT extract(epoch FROM clock_timestamp() - min(o.at) FILTER (WHERE isfinite(o.at)))::bigint FROM open o),
              'runs', (SELECT count(*) FROM dot_wrapper.dot_run r WHERE {{r}}),
              'events', (SELECT count(*) FROM dot_wrapper.dot_run_event e WHERE {{e}}),
              'attempts', (SELECT count(*) FROM dot_wrapper.dot_run_attempt a WHERE {{a}}),
@@ -278,7 +282,7 @@ pub fn compare(scope: &Scope, steps: Vec<String>) -> Result<Compared, DotError> 
              'newest', (SELECT coalesce(max(s.seal_id), 0) FROM seal s),
              'head', (SELECT jsonb_build_object('seal_id', h.seal_id, 'hash', encode(h.hash, 'hex'), 'low', h.low,
                           'high', h.high, 'since', h.since, 'foreign_to', h.foreign_to, 'key_id', encode(h.key_id, 'hex'),
-                          'mark', encode(h.mark, 'hex')) FROM dot_wrapper.seal_head h))",
+                          'mark', encode(h.mark, 'hex')) FROM dot_wrapper.seal_head h WHERE h.only_row))",
         findings()
     );
     let mut args = scope.args();
@@ -327,7 +331,8 @@ pub struct Open {
 /// # Errors
 /// XX000 only.
 pub fn events(ids: &[i64]) -> Result<Vec<Open>, DotError> {
-    let sql = "SELECT e.event_id, e.run_id, e.event, e.attempt, e.from_status, e.to_status, e.detail, e.mark
+    let sql = "SELECT e.event_id, e.run_id, coalesce(e.event, ''), e.attempt, e.from_status, e.to_status,
+                      coalesce(e.detail, 'null'), e.mark
                FROM dot_wrapper.dot_run_event e WHERE e.event_id = ANY ($1) ORDER BY e.event_id";
     spi::rows(sql, &[ids.to_vec().into()], |row| {
         Ok(Open {
@@ -341,67 +346,4 @@ pub fn events(ids: &[i64]) -> Result<Vec<Open>, DotError> {
             mark: row.get(8)?,
         })
     })
-}
-
-/// The hash that a seal `s` has: `domain::seal::chain::Seal::hash`, in SQL.
-const HASH: &str = "sha256(s.prev || convert_to(concat_ws(E'\\n', 'seal 1', s.seal_id,
-    (extract(epoch FROM s.sealed_at) * 1000000)::bigint, s.process_run_id, s.run_id, array_to_string(s.event_ids, ','),
-    array_to_string(s.attempts, ','), encode(s.digests, 'hex'), s.origins), 'UTF8'))";
-
-/// Seals after `after` and up to `last`, in order, at most `limit`.
-///
-/// # Errors
-/// XX000 only.
-pub fn links(after: i64, last: i64, limit: i64) -> Result<Vec<Link>, DotError> {
-    let sql = format!(
-        "SELECT s.seal_id, s.run_id, s.prev, s.hash, {HASH} FROM dot_wrapper.dot_seal s
-         WHERE s.seal_id > $1 AND s.seal_id <= $2 ORDER BY s.seal_id LIMIT $3"
-    );
-    spi::rows(&sql, &[after.into(), last.into(), limit.into()], |row| {
-        Ok(Link {
-            seal_id: spi::need(row, 1)?,
-            run_id: spi::need_uuid(row, 2)?,
-            prev: spi::need(row, 3)?,
-            hash: spi::need(row, 4)?,
-            computed: spi::need(row, 5)?,
-        })
-    })
-}
-
-/// Seals of the scope up to `last` that are not what they were, or do not follow on what is beside them.
-///
-/// # Errors
-/// XX000 only.
-pub fn loose(scope: &Scope, last: i64) -> Result<Vec<Finding>, DotError> {
-    let sql = format!(
-        "SELECT s.run_id, s.seal_id, CASE WHEN {HASH} <> s.hash THEN 'changed' ELSE 'chain_broken' END,
-                CASE WHEN {HASH} <> s.hash THEN 'its hash is another' ELSE 'it does not follow on the one before it, or the next not on it' END
-         FROM dot_wrapper.dot_seal s
-         LEFT JOIN dot_wrapper.dot_seal p ON p.seal_id = s.seal_id - 1
-         LEFT JOIN dot_wrapper.dot_seal n ON n.seal_id = s.seal_id + 1
-         WHERE {{s}} AND s.seal_id <= $3
-           AND ({HASH} <> s.hash OR coalesce(p.hash <> s.prev, s.seal_id > 1 OR s.prev <> decode(repeat('00', 32), 'hex'))
-                OR coalesce(n.prev <> s.hash, s.seal_id < (SELECT max(x.seal_id) FROM dot_wrapper.dot_seal x)))
-         ORDER BY s.seal_id LIMIT {MOST}"
-    );
-    let mut args = scope.args();
-    args.push(last.into());
-    spi::rows(&scope.statement(&sql), &args, |row| {
-        Ok(Finding {
-            kind: "seal",
-            run_id: Some(spi::need_uuid(row, 1)?),
-            item: Some(spi::need(row, 2)?),
-            verdict: spi::need(row, 3)?,
-            detail: spi::need(row, 4)?,
-        })
-    })
-}
-
-/// The newest seal: its number, its hash, and when it was made, as PostgreSQL's; `None` when there is none.
-///
-/// # Errors
-/// XX000 only.
-pub fn newest() -> Result<Option<(i64, Vec<u8>, pgrx::datum::TimestampWithTimeZone)>, DotError> {
-    let sql = "SELECT s.seal_id, s.hash, s.sealed_at FROM dot_wrapper.dot_seal s ORDER BY s.seal_id DESC LIMIT 1";
-    spi::row(sql, &[], |row| Ok((spi::need(row, 1)?, spi::need(row, 2)?, spi::need(row, 3)?)))
 }

@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::super::canonical::hex;
-use super::mark::MARK;
 
 /// Bytes of a digest.
 pub const DIGEST: usize = 32;
@@ -104,13 +103,13 @@ pub struct Head {
 }
 
 impl Head {
-    /// Before anything is sealed.
-    pub fn genesis(key_id: Vec<u8>) -> Head {
-        Head { seal_id: 0, hash: GENESIS, low: 0, high: 0, since: 0, foreign_to: 0, key_id }
+    /// Before anything is sealed, under whatever key.
+    pub fn genesis() -> Head {
+        Head { seal_id: 0, hash: GENESIS, low: 0, high: 0, since: 0, foreign_to: 0, key_id: Vec::new() }
     }
 
     /// Its mark under the permits' key.
-    pub fn mark(&self, key: &[u8]) -> [u8; MARK] {
+    pub fn mark(&self, key: &[u8]) -> [u8; 16] {
         let numbers = [self.seal_id, self.low, self.high, self.since, self.foreign_to].map(|n| n.to_string());
         keyed(key, &format!("head 1\n{}\n{}", hex(&self.hash), numbers.join("\n")))
     }
@@ -121,7 +120,7 @@ pub fn key_id(key: &[u8]) -> Vec<u8> {
     keyed(key, "key 1")[..8].to_vec()
 }
 
-fn keyed(key: &[u8], text: &str) -> [u8; MARK] {
+fn keyed(key: &[u8], text: &str) -> [u8; 16] {
     // HMAC takes keys of any length; the error type exists for other algorithms.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any key length"));
     mac.update(text.as_bytes());

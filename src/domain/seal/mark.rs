@@ -25,24 +25,34 @@ pub struct EventFacts<'a> {
 }
 
 /// Bytes of a mark.
-pub const MARK: usize = 16;
+pub const MARK: usize = NONCE + 16;
+/// Of which these are random, so that a copy of an event is told from its repetition.
+const NONCE: usize = 8;
 
-/// The mark of an event under the permits' key: the first 16 bytes of an HMAC-SHA256 over all the facts.
+/// A mark for an event under the permits' key: eight random bytes, and the first 16 of an HMAC-SHA256 over them and all
+/// the facts.
 pub fn mark(key: &[u8], facts: &EventFacts<'_>) -> [u8; MARK] {
+    let random = Uuid::new_v4().into_bytes();
+    with_nonce(key, facts, &random[..NONCE])
+}
+
+fn with_nonce(key: &[u8], facts: &EventFacts<'_>, nonce: &[u8]) -> [u8; MARK] {
     // HMAC takes keys of any length; the error type exists for other algorithms.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any key length"));
     // A permit's text begins with a brace, so neither can pass for the other.
     let head =
         serde_json::json!(["event 1", facts.run_id, facts.event, facts.attempt, facts.from_status, facts.to_status]);
     mac.update(by_value(&head).as_bytes());
+    mac.update(nonce);
     mac.update(by_value(facts.detail).as_bytes());
     let whole = mac.finalize().into_bytes();
-    std::array::from_fn(|i| whole[i])
+    std::array::from_fn(|i| if i < NONCE { nonce[i] } else { whole[i - NONCE] })
 }
 
-/// True when this is the mark of these facts under this key. An empty key has none.
+/// True when this is a mark of these facts under this key. An empty key has none.
 pub fn is_marked(key: &[u8], facts: &EventFacts<'_>, found: Option<&[u8]>) -> bool {
-    !key.is_empty() && found == Some(mark(key, facts).as_slice())
+    let found = found.filter(|found| !key.is_empty() && found.len() == MARK);
+    found.is_some_and(|found| with_nonce(key, facts, &found[..NONCE]) == found)
 }
 
 /// One text per JSON value as jsonb compares values: keys sorted, numbers by what they are worth. A number's spelling
@@ -123,7 +133,14 @@ mod tests {
         assert!(is_marked(b"key", &facts, Some(&found)));
         assert!(!is_marked(b"kez", &facts, Some(&found)));
         assert!(!is_marked(b"key", &facts, None));
-        assert!(!is_marked(b"key", &facts, Some(&found[..15])));
+        assert!(!is_marked(b"key", &facts, Some(&found[..MARK - 1])));
+        assert!(!is_marked(b"key", &facts, Some(&[])));
+        assert_ne!(mark(b"key", &facts), found, "one of its own for each event");
+        for byte in 0..MARK {
+            let mut other = found;
+            other[byte] ^= 1;
+            assert!(!is_marked(b"key", &facts, Some(&other)), "{byte}");
+        }
         assert!(!is_marked(b"", &facts, Some(&mark(b"", &facts))));
         for changed in [
             EventFacts { run_id: Uuid::from_u128(2), ..facts },
@@ -149,7 +166,7 @@ mod tests {
         ] {
             let (sent, kept): (Value, Value) =
                 (serde_json::from_str(sent).unwrap(), serde_json::from_str(kept).unwrap());
-            assert_eq!(mark(b"key", &facts(&sent)), mark(b"key", &facts(&kept)), "{sent} {kept}");
+            assert!(is_marked(b"key", &facts(&kept), Some(&mark(b"key", &facts(&sent)))), "{sent} {kept}");
         }
         for (one, other) in [("1", "10"), ("1", "-1"), ("1.05", "1.5"), ("1e3", "1e2"), ("0.1", "1")] {
             assert_ne!(worth(one), worth(other));

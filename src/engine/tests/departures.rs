@@ -293,3 +293,44 @@ fn calling_off_and_ending_race_to_exactly_one_end() {
     assert!(server.requests().len() <= ok + sent, "{} requests, {ok} ok, {sent} sent", server.requests().len());
     println!("figure: 300 calls called off at 300 offsets: {ok} ended, {sent} sent, {unsent} unsent; one end each");
 }
+
+/// Sockets of this machine that somebody still holds and that are connected to a port.
+fn held_connections_to(port: u16) -> usize {
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let remote = format!(":{port:04X}");
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    // local, remote, state, queues, timer, retransmissions, uid, timeout, inode: 0 when no process has it.
+    table.lines().skip(1).map(fields).filter(|entry| entry[2].ends_with(&remote) && entry[9] != "0").count()
+}
+
+#[test]
+fn a_peer_that_does_not_read_holds_no_connection_for_long_after_the_end() {
+    // hyper wants to say goodbye over TLS, which takes room in the socket; the kernel gives up after half a minute.
+    if std::env::var_os("DOT_TEST_FULL").is_none() {
+        return;
+    }
+    let (came, arrived) = mpsc::channel();
+    // Until the end of the test's process.
+    let (dir, port) = super::tls::mute(came, || {
+        loop {
+            std::thread::park();
+        }
+    });
+    for ending in ["cancelled", "timeout"] {
+        let rig = Rig::with(trusting(&dir));
+        let mut call = over_tls("localhost", port);
+        call.request.body["args"] = "x".repeat(12_000_000).into();
+        if ending == "timeout" {
+            call.limits.total = Duration::from_secs(6);
+        }
+        let (run_id, attempt) = (call.run_id, call.attempt);
+        rig.engine.submit(call);
+        arrived.recv_timeout(LONG).unwrap();
+        if ending == "cancelled" {
+            super::until(|| rig.engine.unsent() == 0);
+            rig.engine.cancel(run_id, attempt);
+        }
+        assert_end(&rig.end(), Reach::Sent, Verdict::None, ending);
+        super::until(|| held_connections_to(port) == 0);
+    }
+}

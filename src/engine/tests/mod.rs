@@ -13,6 +13,7 @@ mod polling;
 mod rebinding;
 mod secrets;
 mod server;
+mod stopped;
 mod targets;
 mod tls;
 
@@ -108,6 +109,15 @@ impl Rig {
         // The runtime believes in a wake until it sees for itself that there is none. A later one may be taken here: its
         // report is already in the channel.
         let _ = self.bell.try_read(&mut [0]);
+    }
+}
+
+/// Looks until it is so.
+fn until(mut look: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !look() {
+        assert!(Instant::now() < end, "it took too long");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use rustls::crypto::ring;
@@ -32,8 +33,8 @@ pub fn held(ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<
     serve_after(pem!("good.pem"), ready)
 }
 
-fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<u8>>>) {
-    let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>().unwrap();
+fn server_config(chain: &[u8]) -> Arc<ServerConfig> {
+    let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>().unwrap();
     let key = PrivateKeyDer::from_pem_slice(pem!("leaf.key")).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -41,7 +42,11 @@ fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> 
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .unwrap();
-    let (config, plain) = (Arc::new(config), Arc::new(Mutex::new(Vec::new())));
+    Arc::new(config)
+}
+
+fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> (Server, Arc<Mutex<Vec<u8>>>) {
+    let (config, plain) = (server_config(certificate), Arc::new(Mutex::new(Vec::new())));
     let heard = Arc::clone(&plain);
     let server = Server::connections_to(move |stream: &mut TcpStream| {
         ready();
@@ -56,6 +61,20 @@ fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> 
         }
     });
     (server, plain)
+}
+
+/// A TLS server that shakes hands and then reads nothing until `done` returns; the folder of its root, and its port.
+pub fn mute(came: Sender<()>, done: impl Fn() + Send + Sync + 'static) -> (TempDir, u16) {
+    let config = server_config(pem!("good.pem"));
+    let server = Server::connections_to(move |stream: &mut TcpStream| {
+        let mut connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        while connection.is_handshaking() {
+            connection.complete_io(stream).unwrap();
+        }
+        came.send(()).unwrap();
+        done();
+    });
+    (ca_file(), server.port)
 }
 
 pub fn over_tls(host: &str, port: u16) -> Call {
