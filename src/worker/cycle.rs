@@ -226,7 +226,9 @@ impl Worker<'_> {
         };
         fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
         let more = self.memory.committed(claimed.sight.take(), &claimed.held, &claimed.parked);
-        self.look = more && !claimed.suspended && !matches!(pick, Pick::UpTo(0));
+        // What a gate has stopped takes no room, and no call's end will tell that there is some.
+        let stopped = claimed.seen > claimed.deliveries.len() + claimed.held.len() + claimed.parked.len();
+        self.look = (more || stopped) && !claimed.suspended && !matches!(pick, Pick::UpTo(0));
         self.send(claimed, asked)
     }
 
