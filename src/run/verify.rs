@@ -135,7 +135,7 @@ fn open_events(totals: &Totals, instance: &Instance) -> Result<Vec<Finding>, Dot
                 }
                 ("inserted", "no seal covers it, although the sealing has come past it")
             } else if is_foreign(&event) {
-                ("unknown_origin", "it was not sealed before this database was restored or copied")
+                ("unknown_origin", "it has no mark of this database, as what was not sealed before a restore")
             } else {
                 ("inserted", "it did not come through dot_wrapper; not sealed yet")
             };
