@@ -75,7 +75,8 @@ CREATE VIEW @extschema@.dot_breaker AS
 SELECT n.endpoint, n.state, n.failures, n.open_until, n.paused_until, n.forced,
        CASE WHEN n.forced THEN 'an operator keeps it open: ' || n.note
             WHEN n.state = 'open' THEN 'open after ' || n.failures || ' failures in a row, the last: ' || n.reason
-            WHEN n.state = 'half_open' THEN 'the next run tries; it was open because of: ' || n.reason
+            WHEN n.state = 'half_open' AND n.reason <> '' THEN 'the next run tries; it was open because of: ' || n.reason
+            WHEN n.state = 'half_open' THEN 'the next run tries'
             WHEN n.paused_until > clock_timestamp() THEN n.reason
             WHEN n.failures > 0 THEN n.failures || ' failures in a row, the last: ' || n.reason
             ELSE 'nothing is wrong' END AS says,

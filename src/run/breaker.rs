@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::doctor::{self, Check};
 use crate::domain::breaker::Order;
 use crate::domain::call::shorten;
 use crate::domain::decide;
@@ -75,6 +76,23 @@ pub fn follow(flow: &mut Flow) -> Result<(), DotError> {
 /// XX000 only.
 pub fn save(flow: &Flow) -> Result<(), DotError> {
     flow.unsaved().into_iter().try_for_each(|(endpoint, state)| breaker::save(endpoint, state))
+}
+
+/// A line of the doctor's for each endpoint to which nothing goes now; none while all is well.
+pub(super) fn checks(closures: &[breaker::Closure]) -> Vec<Check> {
+    let check = |closure: &breaker::Closure| {
+        let advice = match closure.state.as_str() {
+            "paused" => "The agent asked for it; runs wait in the queue.".to_owned(),
+            "half_open" => "The next run for it decides.".to_owned(),
+            _ => format!(
+                "Runs wait in the queue. Once it is well: SELECT fn_dot_breaker('{}', 'closed', 'why');",
+                closure.endpoint
+            ),
+        };
+        let until = closure.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
+        doctor::warn("breaker", format!("{}: {}{until}: {}", closure.endpoint, closure.state, closure.says), advice)
+    };
+    closures.iter().map(check).collect()
 }
 
 /// The warning for a run of an endpoint to which nothing goes now.

@@ -44,7 +44,7 @@ fn ok(name: &'static str, detail: impl Into<String>) -> Check {
     Check { name, verdict: "OK", detail: detail.into(), advice: None }
 }
 
-fn warn(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
+pub(super) fn warn(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
     Check { name, verdict: "WARN", detail: detail.into(), advice: Some(advice.into()) }
 }
 
@@ -78,6 +78,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(from_decision("guard", &session.guard(), &advice));
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
+        checks.extend(super::breaker::checks(session.closures()?));
         checks.extend(strangers()?);
         checks.extend(unfinished()?);
         // What nobody but a person may be able to end comes first.

@@ -167,6 +167,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// The limits below, for what is out: endpoint, tool and key of each.
+fn holds(out: &BTreeMap<u128, (usize, usize, usize)>, slots: usize) -> Result<(), TestCaseError> {
+    let count = |which: fn(&(usize, usize, usize)) -> usize, what| out.values().filter(|o| which(o) == what).count();
+    prop_assert!(count(|o| o.0, 0) <= 4);
+    prop_assert!(count(|o| o.1, 0) <= 3);
+    prop_assert!((0..2).all(|k| count(|o| o.2, k) <= 2));
+    // Among several, nobody has all; a second one finds room.
+    prop_assert!(slots < 2 || (1..4).all(|t| count(|o| o.1, t) < slots));
+    Ok(())
+}
+
 proptest! {
     /// Counted beside it, no limit is ever exceeded, what is called full takes nothing, and nothing stays counted.
     #[test]
@@ -216,14 +227,8 @@ proptest! {
                 }
                 Step::Wait(ms) => now += Duration::from_millis(ms),
             }
-            let count = |which: fn(&(usize, usize, usize)) -> usize, what| out.values().filter(|o| which(o) == what).count();
-            prop_assert_eq!(flow.in_flight(), out.len());
-            prop_assert!(out.len() <= slots);
-            prop_assert!(count(|o| o.0, 0) <= 4);
-            prop_assert!(count(|o| o.1, 0) <= 3);
-            prop_assert!((0..2).all(|k| count(|o| o.2, k) <= 2));
-            // Among several, nobody has all; a second one finds room.
-            prop_assert!(slots < 2 || (1..4).all(|t| count(|o| o.1, t) < slots));
+            prop_assert!(flow.in_flight() == out.len() && out.len() <= slots);
+            holds(&out, slots)?;
         }
         for id in out.keys() {
             flow.done(call(*id), &Effect::Neither, now);
