@@ -66,7 +66,9 @@ pub fn verify(process_run_id: Option<Uuid>, anchor: Option<Anchor>) -> Result<Ve
             None => Scope::Ledger,
             Some(id) => Scope::Runs { process_run_id: id, run_ids: runs_to_see(id, caller, reads_all)? },
         };
-        let instance = extension::instance(session::system_identifier())?;
+        // Without a key no mark says anything; the seals still do.
+        let instance = extension::instance(session::system_identifier())
+            .unwrap_or_else(|_| Instance { is_here: false, permit_key: Vec::new() });
         let compared = verify::compare(&scope, steps())?;
         let (mut findings, totals) = (compared.findings, compared.totals);
         findings.extend(open_events(&totals, &instance)?);
