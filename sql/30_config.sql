@@ -9,17 +9,17 @@ CREATE TABLE dot_wrapper.endpoint (
     auth_scheme text NOT NULL DEFAULT 'Bearer',
     auth_secret text,
     status_path text,
-    max_in_flight integer CONSTRAINT endpoint_in_flight_range CHECK (max_in_flight BETWEEN 1 AND 4096),
-    rate_per_s double precision CONSTRAINT endpoint_rate_range CHECK (rate_per_s BETWEEN 0.001 AND 100000),
-    rate_burst integer NOT NULL DEFAULT 1 CONSTRAINT endpoint_burst_range CHECK (rate_burst BETWEEN 1 AND 100000),
-    breaker_failures integer NOT NULL DEFAULT 5 CONSTRAINT endpoint_breaker_range CHECK (breaker_failures BETWEEN 0 AND 1000),
-    breaker_pause_s integer NOT NULL DEFAULT 30 CONSTRAINT endpoint_pause_range CHECK (breaker_pause_s BETWEEN 1 AND 3600),
-    CONSTRAINT endpoint_status_path_absolute CHECK (status_path ~ '^/[^?#\s\\]*$' AND position('{run_id}' IN status_path) > 0),
-    CONSTRAINT endpoint_base_url_http CHECK (base_url ~ '^https?://[^/?#@\s]+(/[^?#\s]*)?$'),
-    CONSTRAINT endpoint_path_absolute CHECK (path ~ '^/[^?#\s\\]*$'),
-    CONSTRAINT endpoint_header_token CHECK (auth_header ~ '^[A-Za-z0-9_-]+$'),
-    CONSTRAINT endpoint_scheme_token CHECK (auth_scheme ~ '^[A-Za-z0-9_-]*$'),
-    CONSTRAINT endpoint_secret_name CHECK (auth_secret ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$' AND auth_secret !~ '\.\.')
+    max_in_flight integer CONSTRAINT endpoint_max_in_flight_between_1_and_4096 CHECK (max_in_flight BETWEEN 1 AND 4096),
+    rate_per_s double precision CONSTRAINT endpoint_rate_per_s_above_0_up_to_100000 CHECK (rate_per_s BETWEEN 0.001 AND 100000),
+    rate_burst integer NOT NULL DEFAULT 1 CONSTRAINT endpoint_rate_burst_between_1_and_100000 CHECK (rate_burst BETWEEN 1 AND 100000),
+    breaker_failures integer NOT NULL DEFAULT 5 CONSTRAINT endpoint_breaker_failures_between_0_and_1000 CHECK (breaker_failures BETWEEN 0 AND 1000),
+    breaker_pause_s integer NOT NULL DEFAULT 30 CONSTRAINT endpoint_breaker_pause_s_between_1_and_3600 CHECK (breaker_pause_s BETWEEN 1 AND 3600),
+    CONSTRAINT endpoint_status_path_begins_with_slash_and_has_run_id CHECK (status_path ~ '^/[^?#\s\\]*$' AND position('{run_id}' IN status_path) > 0),
+    CONSTRAINT endpoint_base_url_is_http_or_https_host_and_path_only CHECK (base_url ~ '^https?://[^/?#@\s]+(/[^?#\s]*)?$'),
+    CONSTRAINT endpoint_path_begins_with_slash_and_has_no_query CHECK (path ~ '^/[^?#\s\\]*$'),
+    CONSTRAINT endpoint_auth_header_is_a_header_name CHECK (auth_header ~ '^[A-Za-z0-9_-]+$'),
+    CONSTRAINT endpoint_auth_scheme_is_one_word CHECK (auth_scheme ~ '^[A-Za-z0-9_-]*$'),
+    CONSTRAINT endpoint_auth_secret_is_a_name_not_the_secret CHECK (auth_secret ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$' AND auth_secret !~ '\.\.')
 );
 COMMENT ON TABLE dot_wrapper.endpoint IS 'Where engines listen';
 COMMENT ON COLUMN dot_wrapper.endpoint.base_url IS 'http or https, no query, fragment or user information';
@@ -39,10 +39,10 @@ COMMENT ON COLUMN dot_wrapper.endpoint.breaker_pause_s IS
 
 CREATE TABLE dot_wrapper.egress_rule (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    scheme text NOT NULL DEFAULT 'https' CONSTRAINT egress_scheme_known CHECK (scheme IN ('http', 'https')),
-    host text NOT NULL CONSTRAINT egress_host_plain CHECK (host = lower(host) AND host ~ '^(\[[0-9a-f:.]+\]|[^\s/:@?#*\[\]]+)$'),
-    port integer NOT NULL DEFAULT 443 CONSTRAINT egress_port_range CHECK (port BETWEEN 1 AND 65535),
-    path_prefix text NOT NULL DEFAULT '/' CONSTRAINT egress_path_absolute CHECK (path_prefix ~ '^/[^?#\s]*$'),
+    scheme text NOT NULL DEFAULT 'https' CONSTRAINT egress_scheme_is_http_or_https CHECK (scheme IN ('http', 'https')),
+    host text NOT NULL CONSTRAINT egress_host_is_exact_lower_case_without_port CHECK (host = lower(host) AND host ~ '^(\[[0-9a-f:.]+\]|[^\s/:@?#*\[\]]+)$'),
+    port integer NOT NULL DEFAULT 443 CONSTRAINT egress_port_between_1_and_65535 CHECK (port BETWEEN 1 AND 65535),
+    path_prefix text NOT NULL DEFAULT '/' CONSTRAINT egress_path_prefix_begins_with_slash_and_has_no_query CHECK (path_prefix ~ '^/[^?#\s]*$'),
     cidrs cidr[] NOT NULL DEFAULT '{}',
     note text
 );
@@ -53,28 +53,28 @@ COMMENT ON COLUMN dot_wrapper.egress_rule.cidrs IS
     'Addresses that may be connected to. Empty: public unicast addresses only; private ones must be listed.';
 
 CREATE TABLE dot_wrapper.policy (
-    scope text NOT NULL CONSTRAINT policy_scope_known CHECK (scope IN ('engine', 'tool')),
+    scope text NOT NULL CONSTRAINT policy_scope_is_engine_or_tool CHECK (scope IN ('engine', 'tool')),
     name text NOT NULL,
     endpoint text REFERENCES dot_wrapper.endpoint ON UPDATE CASCADE,
-    modes text[] CONSTRAINT policy_modes_known CHECK (modes <@ ARRAY['plan', 'verify', 'apply'] AND array_position(modes, NULL) IS NULL),
+    modes text[] CONSTRAINT policy_modes_are_plan_verify_apply CHECK (modes <@ ARRAY['plan', 'verify', 'apply'] AND array_position(modes, NULL) IS NULL),
     idempotent boolean,
-    lease text CONSTRAINT policy_lease_bounded CHECK (length(lease) BETWEEN 1 AND 200),
-    lease_ttl_s integer CONSTRAINT policy_lease_ttl_range CHECK (lease_ttl_s BETWEEN 10 AND 86400),
-    connect_timeout_ms integer CONSTRAINT policy_connect_range CHECK (connect_timeout_ms BETWEEN 100 AND 60000),
-    idle_timeout_ms integer CONSTRAINT policy_idle_range CHECK (idle_timeout_ms BETWEEN 100 AND 3600000),
-    total_timeout_ms integer CONSTRAINT policy_total_range CHECK (total_timeout_ms BETWEEN 100 AND 3600000),
-    max_response_bytes integer CONSTRAINT policy_response_range CHECK (max_response_bytes BETWEEN 1024 AND 67108864),
-    start_by_s integer CONSTRAINT policy_start_by_range CHECK (start_by_s BETWEEN 1 AND 2592000),
-    finish_by_s integer CONSTRAINT policy_finish_by_range CHECK (finish_by_s BETWEEN 1 AND 5184000),
-    max_attempts integer CONSTRAINT policy_attempts_range CHECK (max_attempts BETWEEN 1 AND 100),
-    retry_base_ms integer CONSTRAINT policy_retry_base_range CHECK (retry_base_ms BETWEEN 1 AND 3600000),
-    retry_max_ms integer CONSTRAINT policy_retry_max_range CHECK (retry_max_ms BETWEEN 1 AND 86400000),
-    key_window_s integer CONSTRAINT policy_key_window_range CHECK (key_window_s BETWEEN 1 AND 2592000),
-    doubt_lease_s integer CONSTRAINT policy_doubt_lease_range CHECK (doubt_lease_s BETWEEN 0 AND 2592000),
-    max_in_flight integer CONSTRAINT policy_in_flight_range CHECK (max_in_flight BETWEEN 1 AND 4096),
-    in_flight_key text CONSTRAINT policy_in_flight_key_bounded CHECK (length(in_flight_key) BETWEEN 1 AND 200),
-    max_in_flight_per_key integer CONSTRAINT policy_per_key_range CHECK (max_in_flight_per_key BETWEEN 1 AND 4096),
-    max_queued integer CONSTRAINT policy_queued_range CHECK (max_queued BETWEEN 1 AND 1000000),
+    lease text CONSTRAINT policy_lease_has_1_to_200_characters CHECK (length(lease) BETWEEN 1 AND 200),
+    lease_ttl_s integer CONSTRAINT policy_lease_ttl_s_between_10_and_86400 CHECK (lease_ttl_s BETWEEN 10 AND 86400),
+    connect_timeout_ms integer CONSTRAINT policy_connect_timeout_ms_between_100_and_60000 CHECK (connect_timeout_ms BETWEEN 100 AND 60000),
+    idle_timeout_ms integer CONSTRAINT policy_idle_timeout_ms_between_100_and_3600000 CHECK (idle_timeout_ms BETWEEN 100 AND 3600000),
+    total_timeout_ms integer CONSTRAINT policy_total_timeout_ms_between_100_and_3600000 CHECK (total_timeout_ms BETWEEN 100 AND 3600000),
+    max_response_bytes integer CONSTRAINT policy_max_response_bytes_between_1024_and_67108864 CHECK (max_response_bytes BETWEEN 1024 AND 67108864),
+    start_by_s integer CONSTRAINT policy_start_by_s_between_1_and_2592000 CHECK (start_by_s BETWEEN 1 AND 2592000),
+    finish_by_s integer CONSTRAINT policy_finish_by_s_between_1_and_5184000 CHECK (finish_by_s BETWEEN 1 AND 5184000),
+    max_attempts integer CONSTRAINT policy_max_attempts_between_1_and_100 CHECK (max_attempts BETWEEN 1 AND 100),
+    retry_base_ms integer CONSTRAINT policy_retry_base_ms_between_1_and_3600000 CHECK (retry_base_ms BETWEEN 1 AND 3600000),
+    retry_max_ms integer CONSTRAINT policy_retry_max_ms_between_1_and_86400000 CHECK (retry_max_ms BETWEEN 1 AND 86400000),
+    key_window_s integer CONSTRAINT policy_key_window_s_between_1_and_2592000 CHECK (key_window_s BETWEEN 1 AND 2592000),
+    doubt_lease_s integer CONSTRAINT policy_doubt_lease_s_between_0_and_2592000 CHECK (doubt_lease_s BETWEEN 0 AND 2592000),
+    max_in_flight integer CONSTRAINT policy_max_in_flight_between_1_and_4096 CHECK (max_in_flight BETWEEN 1 AND 4096),
+    in_flight_key text CONSTRAINT policy_in_flight_key_has_1_to_200_characters CHECK (length(in_flight_key) BETWEEN 1 AND 200),
+    max_in_flight_per_key integer CONSTRAINT policy_max_in_flight_per_key_between_1_and_4096 CHECK (max_in_flight_per_key BETWEEN 1 AND 4096),
+    max_queued integer CONSTRAINT policy_max_queued_between_1_and_1000000 CHECK (max_queued BETWEEN 1 AND 1000000),
     PRIMARY KEY (scope, name)
 );
 COMMENT ON TABLE dot_wrapper.policy IS 'How tools may be run: one row for an engine, one for a tool that differs. NULL: as the engine says, or the default.';

@@ -81,6 +81,13 @@ fn is_member_of_more(role: pg_sys::Oid) -> bool {
     reaching.chain(powerful()).any(|group| unsafe { pg_sys::is_member_of_role_nosuper(role, group) })
 }
 
+/// Lets this process hear of changed memberships: PostgreSQL keeps what it once found out about them, and forgets it at a
+/// change only in processes that are connected to a database. Inside a transaction, once in the life of a process.
+pub fn follow_memberships() {
+    // SAFETY: registers callbacks, as InitPostgres does where there is a database; there are slots for some more.
+    unsafe { pg_sys::initialize_acl() };
+}
+
 /// All roles with an attribute that the worker's must not have. The catalogue is shared: no database is needed.
 fn powerful() -> Vec<pg_sys::Oid> {
     let mut found = Vec::new();

@@ -37,6 +37,8 @@ const FORCED: &[(&CStr, &CStr)] = &[
     // How long anything may take is decided by the worker alone.
     (c"statement_timeout", c"0"),
     (c"lock_timeout", c"0"),
+    // Shorter than anybody's: where the worker and a command hold each other up, it is the worker that gives way.
+    (c"deadlock_timeout", c"200ms"),
     (c"idle_in_transaction_session_timeout", c"0"),
     (c"idle_session_timeout", c"0"),
     #[cfg(feature = "pg18")]

@@ -1,7 +1,7 @@
 //! Running code as another role: the user id, the security context and the search path, switched together.
 //! Which role that is, is decided by the callers.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
@@ -26,7 +26,7 @@ pub fn name_of(role: pg_sys::Oid) -> String {
     // SAFETY: GetUserNameFromId(_, true) returns NULL or a palloc'd, NUL-terminated string.
     unsafe {
         let name = pg_sys::GetUserNameFromId(role, true);
-        if name.is_null() { String::new() } else { std::ffi::CStr::from_ptr(name).to_string_lossy().into_owned() }
+        if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() }
     }
 }
 
@@ -66,16 +66,11 @@ pub fn run_as<T>(role: pg_sys::Oid, trust: Trust, path: &str, body: impl FnOnce(
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         pg_sys::SetUserIdAndSecContext(role, context | i32::try_from(added).unwrap_or(0));
         let level = pg_sys::NewGUCNestLevel();
-        pg_sys::set_config_option(
-            c"search_path".as_ptr(),
-            path.as_ptr(),
-            pg_sys::GucContext::PGC_USERSET,
-            pg_sys::GucSource::PGC_S_SESSION,
-            pg_sys::GucAction::GUC_ACTION_SAVE,
-            true,
-            0,
-            false,
-        );
+        set_for_level(c"search_path", &path);
+        if trust == Trust::Own {
+            // Names that our SQL spells and compares are spelled in one way, whatever the caller has set.
+            set_for_level(c"quote_all_identifiers", c"off");
+        }
         level
     };
     let result = body();
@@ -86,4 +81,24 @@ pub fn run_as<T>(role: pg_sys::Oid, trust: Trust, path: &str, body: impl FnOnce(
         pg_sys::SetUserIdAndSecContext(user, context);
     }
     result
+}
+
+/// SET until the innermost level of settings is closed.
+///
+/// # Safety
+/// A level must be open, and is to be closed by whoever opened it.
+unsafe fn set_for_level(name: &CStr, value: &CStr) {
+    // SAFETY: two C strings that the callee copies.
+    unsafe {
+        pg_sys::set_config_option(
+            name.as_ptr(),
+            value.as_ptr(),
+            pg_sys::GucContext::PGC_USERSET,
+            pg_sys::GucSource::PGC_S_SESSION,
+            pg_sys::GucAction::GUC_ACTION_SAVE,
+            true,
+            0,
+            false,
+        );
+    }
 }

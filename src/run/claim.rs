@@ -78,6 +78,8 @@ pub struct Claimed {
     pub seen: usize,
     /// For the worker's memory, once this transaction has committed.
     pub sight: Option<Sight>,
+    /// Runs that were taken up, and neither go nor wait: the room that was kept for them is free again.
+    pub gone: usize,
     /// Runs that wait for room, untouched.
     pub held: HashSet<Uuid>,
     /// Runs that wait for their key.
@@ -130,6 +132,7 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
         second_gate::ask(&mut session, &requesters, run_id, run, &mut memory.flow, &mut batch)?;
     }
     queue::postpone(&batch.postponed, POSTPONED)?;
+    let postponed = batch.postponed.len();
     drop_blocked(&session, &batch)?;
     let (held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
     for one in &parked {
@@ -140,7 +143,8 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     if let Pick::Only(run_id) = pick {
         queue::unmark(run_id)?;
     }
-    Ok(Claimed { deliveries, withdrawn, due: queue::waits()?, seen, sight, held, parked, suspended: false })
+    let gone = seen.saturating_sub(deliveries.len() + held.len() + parked.len() + postponed);
+    Ok(Claimed { deliveries, withdrawn, due: queue::waits()?, seen, gone, sight, held, parked, suspended: false })
 }
 
 /// What the second gates came to.

@@ -41,9 +41,13 @@ pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
 }
 
 /// True when the caller may see the runs of that role: it is him or one of his, under the name of then, or he reads all.
-pub(super) fn may_see(caller: pgrx::pg_sys::Oid, (role, name): &(pgrx::pg_sys::Oid, String)) -> bool {
-    (user::name_of(*role) == *name && user::has_privileges_of(caller, *role))
-        || user::has_privileges_of(caller, pgrx::pg_sys::ROLE_PG_READ_ALL_DATA.into())
+pub(super) fn may_see(caller: pgrx::pg_sys::Oid, requested_by: &(pgrx::pg_sys::Oid, String)) -> bool {
+    may_end(caller, requested_by) || user::has_privileges_of(caller, pgrx::pg_sys::ROLE_PG_READ_ALL_DATA.into())
+}
+
+/// True when the caller may end the runs of that role: it is him or one of his. To read all is not enough.
+pub(super) fn may_end(caller: pgrx::pg_sys::Oid, (role, name): &(pgrx::pg_sys::Oid, String)) -> bool {
+    user::name_of(*role) == *name && user::has_privileges_of(caller, *role)
 }
 
 /// The same words for a run that does not exist and for one that is somebody else's.

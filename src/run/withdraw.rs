@@ -97,9 +97,14 @@ fn on_run(run_id: Uuid, body: impl FnOnce(&str, Option<Waiting>) -> Result<(), D
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
         // The same words whether it is not there or not theirs.
-        ledger::standing(run_id)?
+        let standing = ledger::standing(run_id)?
             .filter(|standing| wait::may_see(caller, &standing.requested_by))
             .ok_or_else(|| wait::unknown(run_id))?;
+        if !wait::may_end(caller, &standing.requested_by) {
+            return Err(DotError::new(SqlState::InsufficientPrivilege, format!("run {run_id} is not yours to end"))
+                .detail(format!("It was requested by role {}.", standing.requested_by.1))
+                .hint("Members of that role may end it, and superusers; pg_read_all_data allows to read alone."));
+        }
         let waiting = queue::lock(run_id)?;
         body(&user::name_of(caller), waiting)?;
         ledger::whole(run_id)?.ok_or_else(|| error::internal("the run is gone"))

@@ -226,7 +226,8 @@ impl Worker<'_> {
         };
         fail_point::each(Point::ClaimAfterCommit, claimed.deliveries.iter().map(|delivery| delivery.code.as_str()));
         let more = self.memory.committed(claimed.sight.take(), &claimed.held, &claimed.parked);
-        self.look = more && !claimed.suspended && !matches!(pick, Pick::UpTo(0));
+        // Who is refused leaves room for another, and no end of a call will tell of it.
+        self.look = (more || claimed.gone > 0) && !claimed.suspended && !matches!(pick, Pick::UpTo(0));
         self.send(claimed, asked)
     }
 

@@ -16,7 +16,7 @@ use super::slots::{self, Reason, State, View};
 use super::start::{self, Watch};
 use super::{guc, hold};
 use crate::pg::xact;
-use crate::pg::{bgworker, databases, entry, latch, session, signals};
+use crate::pg::{bgworker, databases, entry, latch, role, session, signals};
 
 /// Registers the launcher with the postmaster. Only from `_PG_init`, while preloading.
 pub fn register() {
@@ -27,6 +27,9 @@ pub fn register() {
 pub fn main() -> ! {
     signals::install();
     bgworker::connect_shared();
+    if let Err(error) = xact::transaction(role::follow_memberships) {
+        error.raise();
+    }
     session::force_settings();
     session::set_application_name(c"dot_wrapper launcher");
     slots::seat_launcher();

@@ -19,7 +19,7 @@ pub const PROBES: usize = 2;
 
 const FIRST: Duration = Duration::from_millis(500);
 const CEILING: Duration = Duration::from_secs(60);
-/// A refusal is found by a look into a cache, without starting anything, so it may be repeated sooner.
+/// A refusal, or that no process is free, is found without starting anything, so it may be repeated sooner.
 const CEILING_REFUSED: Duration = Duration::from_secs(15);
 
 /// The wait after so many failures in a row: half a second, then 1, 2, 4 … 60 s.

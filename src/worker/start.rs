@@ -100,7 +100,8 @@ pub fn worker(database: Oid, watch: &mut Watch, role_name: &str, now: Instant) {
         watch.present = false;
         let failures = failures.saturating_add(1);
         slots::note(database, State::Failed, Reason::NoProcess, failures);
-        watch.due = now + pace::after_failures(failures);
+        // Nothing was started, and nothing but the complaint shows in the log.
+        watch.due = now + pace::after_refusals(failures);
         watch.complain(Reason::NoProcess, now);
     }
 }

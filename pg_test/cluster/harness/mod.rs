@@ -8,11 +8,12 @@
 //!     bench  one database in it, ready to run tools         wait       conditions with a deadline
 //!     figure  what a promise's test measured                fail       fail points
 //!     owned  a database whose owner brought the substrate   between    what changes between the two gates
-//!     clock  a server whose clock the test sets
+//!     clock  a server whose clock the test sets             canary     secrets, and where they could show
 
 pub mod agent;
 pub mod bench;
 mod between;
+pub mod canary;
 mod clock;
 pub mod cluster;
 mod fail;

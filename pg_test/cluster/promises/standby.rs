@@ -30,7 +30,7 @@ fn statuses(session: &mut Client, runs: &[Run]) -> Vec<String> {
 #[test]
 fn o4_a_promoted_standby_takes_over_within_two_seconds_and_sends_nothing_twice() {
     let bench = Bench::own(&[&format!("dot_wrapper.max_in_flight = {OUT}"), "synchronous_commit = on"]);
-    bench.exec("UPDATE dot_wrapper.policy SET lease = 'none'");
+    bench.exec(&format!("UPDATE dot_wrapper.policy SET lease = 'none', max_in_flight = {OUT}"));
     let standby = bench.cluster.standby(&[]);
     standby.start_again();
     bench.agent.reply(Reply::Hold);

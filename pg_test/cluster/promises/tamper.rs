@@ -1,5 +1,6 @@
 //! D4: no role without superuser changes the ledger, and what a superuser changes is told by fn_dot_verify.
 
+mod chain;
 mod ledger;
 mod mutation;
 

@@ -1,7 +1,7 @@
 //! G1, G2: toggles and guards that say anything but a clear yes block, at both gates, and the reason is kept.
 
 use crate::harness::run::Ask;
-use crate::harness::{Bench, figure};
+use crate::harness::{Bench, figure, rounds};
 
 /// A state, how it is brought about, how it is undone, and the reason that it is refused with.
 type Case = (&'static str, &'static str, &'static str, &'static str);
@@ -204,4 +204,32 @@ fn g2_a_guard_that_never_gets_its_lock_lets_nothing_through() {
     assert_eq!(bench.apply("DOT-2").reason(), "guard_error");
     let ended = bench.until(&waiting, "expired");
     assert_eq!((ended.reason(), bench.agent.count()), ("start_by_passed", 0));
+}
+
+/// A guard that does not come back in time has not said yes; who asked, and the worker, go on.
+#[test]
+fn g2_a_guard_that_takes_too_long_blocks() {
+    let bench = Bench::shared();
+    let worker = bench.worker();
+    // The one that is hardest to end comes first: each takes its three seconds at each gate.
+    let mutants = [
+        (
+            "catches what is to end it",
+            "boolean LANGUAGE plpgsql AS $$ BEGIN
+                 BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; RETURN true; END $$",
+        ),
+        ("sleeps", "boolean LANGUAGE sql AS $$ SELECT pg_sleep(600) IS NOT NULL $$"),
+        ("never ends", "boolean LANGUAGE plpgsql AS $$ BEGIN LOOP NULL; END LOOP; RETURN true; END $$"),
+    ];
+    let mutants = &mutants[..rounds(1, mutants.len())];
+    for (what, body) in mutants {
+        let before = format!("CREATE FUNCTION mutant() RETURNS {body}; SELECT fn_dot_bind('guard', 'mutant()')");
+        blocks_twice(&bench, "guard", (what, &before, SHIPPED_GUARD, "guard_error"));
+    }
+    bench.until(&bench.apply("DOT-1"), "succeeded");
+    assert_eq!((bench.agent.count(), bench.worker()), (1, worker));
+    figure(
+        "G2.late",
+        &format!("{0} guards that do not come back: {0} blocked at both gates, worker alive", mutants.len()),
+    );
 }

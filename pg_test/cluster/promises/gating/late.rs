@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::harness::run::Ask;
+use crate::harness::wait::until_or;
 use crate::harness::{Bench, Reply, figure, rounds, until};
 
 /// What an operator does, and the reason that follows for all that still waits. REQUESTER asked for it.
@@ -61,9 +62,10 @@ fn flood(bench: &Bench, count: usize, (what, change, gate, reason): (&str, &str,
     until("the first have arrived", || (arrivals.lock().unwrap().len() >= count / 15).then_some(()));
     bench.exec(&change.replace("REQUESTER", &role));
     let closed = Instant::now();
-    until("the queue is empty", || {
-        (bench.one::<i64>("SELECT count(*) FROM dot_wrapper.dot_queue", &[]) == 0).then_some(())
-    });
+    let left = "SELECT coalesce(string_agg(n || ' ' || state, ', '), '') FROM
+                (SELECT state, count(*) AS n FROM dot_wrapper.dot_queue GROUP BY state) q";
+    let empty = || bench.one::<String>(left, &[]).is_empty().then_some(());
+    until_or(empty, || format!("the queue is empty after {what}: {}", bench.one::<String>(left, &[])));
     let arrivals = std::mem::take(&mut *arrivals.lock().unwrap());
     let late = arrivals.iter().filter(|(_, at)| *at > closed + Duration::from_secs(1)).count();
     let sql = "SELECT count(*) FROM dot_run_gate g JOIN dot_run r USING (run_id)

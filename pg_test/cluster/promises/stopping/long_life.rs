@@ -15,7 +15,10 @@ const NO_PARAMS: Params<'_> = &[];
 struct Holdings {
     /// Memory of its own, in kB.
     memory: u64,
+    /// Sockets, pipes and the like.
     descriptors: usize,
+    /// Files of the database, which the server keeps open, and closes when it has too many of them.
+    files: usize,
     threads: usize,
     locks: i64,
     slots: i64,
@@ -25,9 +28,13 @@ fn holdings(bench: &Bench, pid: i32) -> Holdings {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     let entries = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).unwrap().count();
+    let fds = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let files = fds.filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    let files = files.filter(|to| to.starts_with(bench.cluster.dir())).count();
     Holdings {
         memory: line.split_whitespace().nth(1).unwrap().parse().unwrap(),
-        descriptors: entries("fd"),
+        descriptors: entries("fd") - files,
+        files,
         threads: entries("task"),
         locks: bench.one("SELECT count(*) FROM pg_locks WHERE pid = $1", &[&pid]),
         slots: bench.one("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'dot_wrapper%'", NO_PARAMS),
@@ -83,12 +90,14 @@ fn r2_a_long_life_leaks_nothing() {
         "R2",
         &format!(
             "{asked} runs in {} s with faults, after {warming}: own memory {} -> {} kB ({growth:.1} %), \
-             descriptors {} -> {}, threads {} -> {}, locks {} -> {}, our processes {} -> {}",
+             descriptors {} -> {} (data files {} -> {}), threads {} -> {}, locks {} -> {}, our processes {} -> {}",
             span.as_secs(),
             before.memory,
             after.memory,
             before.descriptors,
             after.descriptors,
+            before.files,
+            after.files,
             before.threads,
             after.threads,
             before.locks,

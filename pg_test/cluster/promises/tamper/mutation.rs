@@ -63,7 +63,8 @@ impl Mutator {
     /// A condition that is true for one row.
     fn one_of(&mut self, table: &str) -> String {
         let (key, salt) = (key(table), self.random(1 << 20));
-        format!("({key}) = (SELECT {key} FROM dot_wrapper.{table} ORDER BY md5(concat_ws(' ', {salt}, {key})) LIMIT 1)")
+        let nth = format!("{salt} % (SELECT count(*) FROM dot_wrapper.{table})");
+        format!("({key}) = (SELECT {key} FROM dot_wrapper.{table} ORDER BY {key} LIMIT 1 OFFSET {nth})")
     }
 
     /// Changes something, in a transaction that is rolled back later.
@@ -216,7 +217,7 @@ const FORGERIES: [(&str, &str); 9] = [
     ),
     (
         "an attempt",
-        "INSERT INTO dot_wrapper.dot_run_attempt SELECT run_id, attempt + 1, intent_at, deadline, worker, fencing_token
+        "INSERT INTO dot_wrapper.dot_run_attempt SELECT run_id, attempt + 100, intent_at, deadline, worker, fencing_token
          FROM dot_wrapper.dot_run_attempt WHERE ONE",
     ),
     (
