@@ -10,6 +10,8 @@ use super::lanes::Spot;
 
 /// How long a parked run sleeps at least, unless it is taken before.
 const SLEEP: Duration = Duration::from_secs(30);
+/// And once more for so long, if it wakes and its key is still busy.
+pub const AGAIN: Duration = Duration::from_secs(60);
 /// The longer the line, the longer the sleep: once more for so many ...
 const SLEEP_PER: usize = 500;
 /// ... up to so many times.

@@ -86,7 +86,7 @@ pub(super) fn checks(closures: &[breaker::Closure]) -> Vec<Check> {
             "half_open" => "The next run for it decides.".to_owned(),
             _ => format!(
                 "Runs wait in the queue. Once it is well: SELECT fn_dot_breaker('{}', 'closed', 'why');",
-                closure.endpoint
+                closure.endpoint.replace('\'', "''")
             ),
         };
         let until = closure.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));

@@ -16,6 +16,7 @@ use super::settle::Terms;
 use crate::domain::egress::Rules;
 use crate::domain::error::DotError;
 use crate::domain::limits::{Ask, Flow};
+use crate::domain::parking;
 use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
 use crate::domain::render::Request;
@@ -111,6 +112,7 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
         Pick::UpTo(room) => {
             let sight = pick::pick(memory, room)?;
             let run_ids = sight.run_ids.clone();
+            queue::postpone(&sight.awake, parking::AGAIN)?;
             (Some(sight), run_ids)
         }
         Pick::Only(run_id) => (None, vec![run_id]),

@@ -51,6 +51,8 @@ pub struct Sight {
     cost: Duration,
     /// To be taken, in this order.
     pub run_ids: Vec<Uuid>,
+    /// Parked ones that woke while their keys are busy; others may be behind them.
+    pub awake: Vec<Uuid>,
 }
 
 impl Sight {
@@ -71,6 +73,7 @@ impl Memory {
         self.flow.keep();
         self.flow.saved();
         let Some(sight) = sight else { return true };
+        let awake: HashSet<Uuid> = sight.awake.iter().copied().collect();
         let taken: HashSet<Uuid> = sight.run_ids.iter().copied().filter(|run_id| !held.contains(run_id)).collect();
         let last = sight.run_ids.iter().rev().find(|run_id| taken.contains(run_id));
         let last = last.and_then(|run_id| sight.spot(*run_id)).map(|spot| spot.lane);
@@ -84,7 +87,7 @@ impl Memory {
         let seen: Vec<(Spot, bool)> = sight
             .spots
             .into_iter()
-            .map(|spot| (taken.contains(&spot.run_id), spot))
+            .map(|spot| (taken.contains(&spot.run_id) || awake.contains(&spot.run_id), spot))
             .map(|(t, spot)| (spot, t))
             .collect();
         // A lane whose last run that was seen has been taken may have another behind it.
@@ -142,7 +145,9 @@ pub fn pick(memory: &mut Memory, room: usize) -> Result<Sight, DotError> {
     let cost = begun.elapsed();
     let parked = memory.parking.ready(|key| memory.flow.of_key(key));
     let run_ids = order(memory, &spots, &parked, room, begun);
-    Ok(Sight { look, spots, parked, cost, run_ids })
+    let is_awake = |spot: &&Spot| memory.parking.has(spot.run_id) && !run_ids.contains(&spot.run_id);
+    let awake = spots.iter().filter(is_awake).map(|spot| spot.run_id).collect();
+    Ok(Sight { look, spots, parked, cost, run_ids, awake })
 }
 
 /// Those whose time is over, and then, turn by turn, those for which there is room.

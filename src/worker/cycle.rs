@@ -234,7 +234,9 @@ impl Worker<'_> {
     fn send(&mut self, claimed: Claimed, asked: Instant) -> Result<(), Trouble> {
         self.calls.withdraw(&claimed.withdrawn);
         let due = claimed.due.map(|due| Instant::now() + due);
-        self.look_at = due.into_iter().chain(self.memory.next_due()).min();
+        // What has come already was looked at, or waits for room: a call that ends brings the next look.
+        let next_due = self.memory.next_due().filter(|at| *at > asked);
+        self.look_at = due.into_iter().chain(next_due).min();
         if claimed.seen > 0 {
             self.sealing.notice();
         }

@@ -46,11 +46,11 @@ fn promise_r1_a_rate_is_kept_over_five_seconds_and_a_burst_comes_after_a_pause_o
     let (most, second) = (most_within(&first, span), most_within(&first, Duration::from_secs(1)));
     assert!(most as f64 <= allowed(span), "{most} in {span:?}");
     assert!(second as f64 <= allowed(Duration::from_secs(1)), "{second} in a second");
-    // And once the burst is spent, it is the rate: never more, and less only if the machine has no time.
+    // And the rate is reached, as far as the machine has time for it.
     let steady: Vec<Instant> = first.iter().copied().skip(burst as usize + 1).collect();
     let steady_most = most_within(&steady, Duration::from_secs(4));
-    let wanted = rate * 4.0;
-    assert!((wanted * 0.8..=wanted * 1.03 + 2.0).contains(&(steady_most as f64)), "{steady_most} in 4 s");
+    let wanted = rate * 4.0 * 0.8..=allowed(Duration::from_secs(4));
+    assert!(wanted.contains(&(steady_most as f64)), "{steady_most} in 4 s");
 
     all_over(&bench);
     // What was not used is there again, up to the burst.
