@@ -8,9 +8,12 @@ use uuid::Uuid;
 
 use super::pick::{self, Memory};
 use crate::domain::error::DotError;
+use crate::domain::state::RunStatus;
+use crate::store::attempt;
 use crate::store::candidate;
 use crate::store::event::{self, Remark};
 use crate::store::queue;
+use crate::store::transition::{self, Move};
 
 /// Deaths over one run, after the first that nobody could tell the cause of.
 const PROOFS: i16 = 2;
@@ -24,6 +27,31 @@ pub enum Next {
     Later,
     /// Nothing waits.
     Nothing,
+}
+
+/// Notes the call of a dead worker that is taken over next; `None` when there is none. One that has proved fatal is in doubt,
+/// without anything else being done for it.
+///
+/// # Errors
+/// XX000 only.
+pub fn next_orphan(worker: Uuid) -> Result<Option<Uuid>, DotError> {
+    loop {
+        let Some(orphan) = attempt::orphans(worker, 1)?.into_iter().next() else { return Ok(None) };
+        let run_id = orphan.run_id;
+        if orphan.crashes < PROOFS {
+            queue::mark(run_id)?;
+            return Ok(Some(run_id));
+        }
+        let message = "the worker died three times over this run; whether it was executed is not known";
+        pgrx::warning!("dot_wrapper: run {run_id} is set aside: {message}");
+        attempt::adopt(worker, &[run_id])?;
+        let step = Move {
+            fencing_token: orphan.fencing_token,
+            detail: json!({"reason": "quarantined", "message": message}),
+            ..Move::new(run_id, orphan.attempt, RunStatus::InDoubt, "quarantined", message)
+        };
+        transition::apply(RunStatus::Running, Some(worker), &[step])?;
+    }
 }
 
 /// Notes the run that is taken up next, and sets aside those that have proved fatal.

@@ -38,16 +38,28 @@ pub struct Recovered {
     pub more: bool,
 }
 
+/// Which of them to take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orphans {
+    /// A batch.
+    All,
+    /// This one.
+    Only(Uuid),
+}
+
 /// Takes over one batch.
 ///
 /// # Errors
 /// XX000 and 55000 only.
-pub fn recover(extension: &Extension, worker: Uuid) -> Result<Recovered, DotError> {
+pub fn recover(extension: &Extension, worker: Uuid, which: Orphans) -> Result<Recovered, DotError> {
     // A copy is left as it is until somebody resumes it: a restore may still be under way.
     if !extension::instance(crate::pg::session::system_identifier())?.is_here {
         return Ok(Recovered::default());
     }
-    let orphans = attempt::orphans(worker, BATCH)?;
+    let orphans = match which {
+        Orphans::All => attempt::orphans(worker, BATCH)?,
+        Orphans::Only(run_id) => attempt::orphan(worker, run_id)?,
+    };
     if orphans.is_empty() {
         return Ok(Recovered::default());
     }

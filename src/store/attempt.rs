@@ -43,6 +43,8 @@ pub struct Open {
     pub past: Past,
     /// Somebody has asked to cancel the run.
     pub withdrawn: bool,
+    /// How often the worker died over it.
+    pub crashes: i16,
     /// Since the run was requested.
     pub age: Duration,
     /// Since the intent of its first attempt.
@@ -59,7 +61,7 @@ macro_rules! open {
                 (extract(epoch FROM a.deadline - clock_timestamp()) * 1000)::float8,
                 q.permit, r.process_run_id, r.args, r.requested_by_oid, r.lease_key, q.past, q.cancel_requested,
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
-                (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint
+                (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint, q.crashes
          FROM dot_wrapper.dot_queue q
          JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
          JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
@@ -78,6 +80,20 @@ pub fn orphans(worker: Uuid, limit: i64) -> Result<Vec<Open>, DotError> {
          ORDER BY q.seq LIMIT $2 FOR UPDATE OF q SKIP LOCKED"
     );
     let found = spi::rows(sql, &[spi::uuid(worker).into(), limit.into()], read)?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// One of them, as [`orphans`].
+///
+/// # Errors
+/// XX000 only.
+pub fn orphan(worker: Uuid, run_id: Uuid) -> Result<Vec<Open>, DotError> {
+    let sql = concat!(
+        open!(),
+        "WHERE q.state = 'running' AND q.worker <> $1 AND r.run_status = 'running' AND q.run_id = $2
+         FOR UPDATE OF q SKIP LOCKED"
+    );
+    let found = spi::rows(sql, &[spi::uuid(worker).into(), spi::uuid(run_id).into()], read)?;
     Ok(found.into_iter().flatten().collect())
 }
 
@@ -137,6 +153,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
         withdrawn: spi::need(row, 14)?,
         age: millis(row.get(15)?),
         key_age: millis(row.get(16)?),
+        crashes: spi::need(row, 17)?,
     }))
 }
 

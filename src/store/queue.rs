@@ -43,7 +43,8 @@ pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotErro
 /// # Errors
 /// XX000 only.
 pub fn mark(run_id: Uuid) -> Result<(), DotError> {
-    let sql = "UPDATE dot_wrapper.dot_queue q SET crashes = q.crashes + 1 WHERE q.run_id = $1 AND q.state = 'queued'";
+    let sql = "UPDATE dot_wrapper.dot_queue q SET crashes = q.crashes + 1
+               WHERE q.run_id = $1 AND q.state IN ('queued', 'running')";
     spi::run(sql, &[spi::uuid(run_id).into()]).map(drop)
 }
 

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::context::{Context, Ended};
+use super::recovery::Recovery;
 use super::retry::Retry;
 use super::sealing::Sealing;
 use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
-use crate::pg::{latch, lock, session, signals};
+use crate::pg::{latch, session, signals};
 use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::pick::Memory;
-use crate::run::{inquire, leases, recover, usage, watch};
+use crate::run::{inquire, leases, usage, watch};
 use crate::store::{attempt, extension, grant, port, queue, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
@@ -41,8 +42,7 @@ pub fn run(context: &Context) -> Ended {
         calls: Calls::start(context.identity),
         memory: Memory::default(),
         sealing: Sealing::start(),
-        recovering: true,
-        begun: false,
+        recovery: Recovery::start(),
         careful_until: None,
         look: true,
         look_at: None,
@@ -73,10 +73,7 @@ struct Worker<'a> {
     /// What is out, and how far the queue has been emptied.
     memory: Memory,
     sealing: Sealing,
-    /// What a dead worker left is not yet taken care of; nothing new is claimed before.
-    recovering: bool,
-    /// This worker's beginning is on record.
-    begun: bool,
+    recovery: Recovery,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -119,7 +116,7 @@ impl Worker<'_> {
         }
         self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
         if self.claiming.is_due() {
-            let outcome = if self.recovering { self.recover() } else { self.claim() };
+            let outcome = if self.recovery.pending { self.recover() } else { self.claim() };
             self.claiming.note(outcome)?;
         }
         if self.watching.is_due() {
@@ -175,28 +172,13 @@ impl Worker<'_> {
     }
 
     fn recover(&mut self) -> Result<(), Trouble> {
-        if !lock::hold_session_lock(lock::SessionLock::Worker) {
-            // Somebody's function let go of all advisory locks, and another process took ours: it is the worker now.
-            return Err(Trouble::Left);
-        }
-        let (begun, worker) = (self.begun, self.context.identity);
-        let (unclean, found) = turn::transaction(self.context, c"recovering", |extension| {
-            let unclean = !begun && worker_life::begin(worker)?;
-            Ok((unclean, recover::recover(extension, worker)?))
-        })?;
-        self.begun = true;
-        if unclean {
+        let found = self.recovery.step(self.context, &mut self.calls, &mut self.memory)?;
+        if found.died {
             self.careful_until = Some(Instant::now() + CAREFUL);
         }
         if found.lost > 0 {
-            pgrx::log!("dot_wrapper: {} calls of a worker that is gone have an unknown outcome", found.lost);
             self.pay_at.get_or_insert_with(Instant::now);
         }
-        for (delivery, status_url) in found.resumed {
-            self.memory.flow.adopt(&delivery.ask());
-            self.calls.resume(delivery, status_url);
-        }
-        self.recovering = found.more;
         self.sealing.notice();
         Ok(())
     }
@@ -295,7 +277,7 @@ impl Worker<'_> {
 
     /// Asks the agents of runs in doubt.
     fn inquire(&mut self) -> Result<(), Trouble> {
-        if !std::mem::take(&mut self.doubts) || self.recovering {
+        if !std::mem::take(&mut self.doubts) || self.recovery.pending {
             return Ok(());
         }
         let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
@@ -334,7 +316,7 @@ impl Worker<'_> {
         let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.tend_at = now + if more { Duration::ZERO } else { next };
         // A restored dump brings attempts of workers that never were here.
-        self.recovering |= orphans;
+        self.recovery.pending |= orphans;
         Ok(())
     }
 
@@ -355,7 +337,7 @@ impl Worker<'_> {
     fn next_turn(&self) -> Duration {
         let now = Instant::now();
         let mut wait = guc::poll_interval().min(self.tending.wait(self.tend_at, now));
-        if self.recovering || (self.look && self.room() > 0) {
+        if self.recovery.pending || (self.look && self.room() > 0) {
             wait = wait.min(self.claiming.wait(now, now));
         }
         if let Some(pay_at) = self.pay_at {
@@ -367,7 +349,7 @@ impl Worker<'_> {
         if self.calls.unsent() > 0 {
             wait = wait.min(self.watching.wait(self.open_at.map_or(now, |at| at + LOOK_AGAIN), now));
         }
-        if self.doubts && !self.recovering {
+        if self.doubts && !self.recovery.pending {
             wait = wait.min(self.inquiring.wait(now, now));
         }
         if self.calls.has_results() {

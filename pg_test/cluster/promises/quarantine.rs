@@ -99,3 +99,19 @@ fn a7_quarantine_is_not_for_errors() {
     assert!(points.reached(1) >= 4, "it failed {} times", points.reached(1));
     assert!(!bench.events(&failing).contains(&"quarantined".to_owned()));
 }
+
+/// Not only while it is taken up: also where its end is recorded.
+#[test]
+fn a7_quarantine_of_a_run_whose_end_is_fatal() {
+    let bench = bench();
+    let points = bench.cluster.fail_points(&["settle_before_commit=abort(DOT-1)"]);
+    let (fatal, healthy) = queue_up(&bench, &["DOT-1"]);
+    until_true(&bench, "the healthy ones have succeeded", ALL_SUCCEEDED, &healthy);
+    let doubtful = "SELECT bool_and(run_status = 'in_doubt' AND reason = 'quarantined') FROM dot_wrapper.dot_run WHERE run_id = ANY ($1)";
+    until_true(&bench, "the fatal one is in doubt", doubtful, &[fatal.id()]);
+    assert!(points.reached(0) <= 3, "{} crashes", points.reached(0));
+    drop(points);
+    let resolved =
+        bench.one::<String>("SELECT run_status FROM fn_dot_resolve($1, 'failed', 'looked it up')", &[&fatal.id()]);
+    assert_eq!(resolved, "failed");
+}
