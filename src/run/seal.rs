@@ -45,11 +45,12 @@ pub struct Sealed {
 }
 
 /// Seals one batch; `None` where this database is a copy that nobody has resumed: a restore may still be under way.
-/// `before` is what the last batch of this very process left, unless it failed.
+/// `before` is what the last batch of this very process left, unless it failed. `is_patient`: nor where there is no head yet
+/// and events that are not ours, as in the middle of a restore that brings its tables in another order.
 ///
 /// # Errors
 /// XX000 and 55000 only.
-pub fn seal(before: Option<&Sealer>) -> Result<Option<Sealed>, DotError> {
+pub fn seal(before: Option<&Sealer>, is_patient: bool) -> Result<Option<Sealed>, DotError> {
     let instance = extension::instance(session::system_identifier())?;
     if !instance.is_here {
         return Ok(None);
@@ -64,6 +65,11 @@ pub fn seal(before: Option<&Sealer>) -> Result<Option<Sealed>, DotError> {
     sealer.head.seal_id = sealer.head.seal_id.max(standing.newest);
     let has_turned = sealer.turn_to(&instance.permit_key)?;
     let (events, more) = sealer.collect(&standing)?;
+    let is_ours = |event: &Fresh| sealer.origin(event, &instance.permit_key) == Origin::Marked;
+    let is_first = standing.head.is_none() && before.is_none_or(|before| before.head.seal_id == 0);
+    if is_patient && is_first && !events.iter().all(is_ours) {
+        return Ok(None);
+    }
     let (seals, unmarked) = sealer.chain(&events, standing.now, &instance.permit_key);
     // Nothing is written before there is something to seal: a restore may be about to bring a head.
     if !events.is_empty() || (has_turned && sealer.head.seal_id > 0) {

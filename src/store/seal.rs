@@ -165,8 +165,10 @@ pub fn within(ranges: &[Range], limit: i64) -> Result<Look, DotError> {
         return Ok(Look { all: true, ..Look::default() });
     }
     let sql = look(
+        // A probe of the index for each range, whatever the planner thinks of how many there are.
         "FROM unnest($3::bigint[], $4::bigint[]) AS h (first, last)
-         JOIN dot_wrapper.dot_run_event x ON x.event_id BETWEEN h.first AND h.last",
+         CROSS JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run_event z WHERE z.event_id BETWEEN h.first AND h.last
+                             ORDER BY z.event_id LIMIT $1) x",
     );
     let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().copied().unzip();
     read(&sql, &[limit.into(), BYTES.into(), first.into(), last.into()], limit)
@@ -193,7 +195,7 @@ fn look(from: &str) -> String {
                CASE WHEN e.back = 1 THEN {STATE} END,
                CASE WHEN e.from_status IS NULL AND e.to_status IS NOT NULL THEN {BIRTH} END,
                e.found, pg_current_snapshot()::text
-        FROM e LEFT JOIN dot_wrapper.dot_run r ON r.run_id = e.run_id
+        FROM e LEFT JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run z WHERE z.run_id = e.run_id LIMIT 1) r ON true
         ORDER BY e.event_id"
     )
 }

@@ -192,20 +192,20 @@ const PARTS: &str = "
         WINDOW w AS (PARTITION BY e.run_id ORDER BY e.event_id)
     )";
 
-/// The findings. Every branch gives kind, run, item, verdict and detail.
-fn findings() -> String {
+/// Rows that are not what was sealed. Every branch gives kind, run, item, verdict and detail.
+fn altered() -> String {
     format!(
         "(SELECT 'event' AS kind, i.run_id, i.event_id AS item,
             CASE WHEN e.event_id IS NULL THEN 'removed' WHEN {EVENT} <> i.digest THEN 'changed'
                  WHEN i.origin = 'u' THEN 'inserted' ELSE 'unknown_origin' END AS verdict,
             CASE WHEN e.event_id IS NULL OR {EVENT} <> i.digest THEN format('sealed by seal %s', i.seal_id)
                  WHEN i.origin = 'u' THEN format('it did not come through dot_wrapper; sealed by seal %s', i.seal_id)
-                 ELSE 'it was not sealed before this database was restored' END AS detail
+                 ELSE 'it has no mark of this database, as what was not sealed before a restore' END AS detail
           FROM item i LEFT JOIN dot_wrapper.dot_run_event e ON e.event_id = i.event_id
           WHERE e.event_id IS NULL OR i.origin <> 'm' OR {EVENT} <> i.digest
           ORDER BY i.event_id LIMIT {MOST})
         UNION ALL
-         (SELECT 'event', e.run_id, e.event_id, 'inserted', 'there is no such run'
+         (SELECT 'event', e.run_id, e.event_id, 'inconsistent', 'its run is not there'
           FROM dot_wrapper.dot_run_event e
           WHERE {{e}} AND NOT EXISTS (SELECT FROM dot_wrapper.dot_run r WHERE r.run_id = e.run_id)
             AND NOT EXISTS (SELECT FROM item i WHERE i.event_id = e.event_id)
@@ -236,9 +236,14 @@ fn findings() -> String {
           LEFT JOIN busy y ON y.run_id = r.run_id
           WHERE r.run_id IS NULL OR (b.run_id IS NULL AND y.run_id IS NULL) OR {BIRTH} <> b.digest
              OR (y.run_id IS NULL AND {STATE} <> n.digest)
-          ORDER BY 2 LIMIT {MOST})
-        UNION ALL
-         (SELECT 'event', s.run_id, s.event_id, 'inconsistent',
+          ORDER BY 2 LIMIT {MOST})"
+    )
+}
+
+/// Rows that do not fit each other, sealed or not.
+fn inconsistent() -> String {
+    format!(
+        "(SELECT 'event', s.run_id, s.event_id, 'inconsistent',
             format('a run that is %s does not become %s', coalesce(s.before, 'not there'), coalesce(s.to_status, 'nothing'))
             || CASE WHEN s.from_status IS DISTINCT FROM s.before THEN format('; the event says from %s', coalesce(s.from_status, 'nothing')) ELSE '' END
           FROM step s JOIN dot_wrapper.dot_run r ON r.run_id = s.run_id
@@ -270,7 +275,7 @@ fn findings() -> String {
 pub fn compare(scope: &Scope, steps: Vec<String>) -> Result<Compared, DotError> {
     let sql = format!(
         "WITH {PARTS}
-         SELECT f.kind, f.run_id, f.item::bigint, f.verdict, f.detail, NULL::jsonb FROM ({}) f
+         SELECT f.kind, f.run_id, f.item::bigint, f.verdict, f.detail, NULL::jsonb FROM ({} UNION ALL {}) f
          UNION ALL
          SELECT NULL, NULL, NULL, NULL, NULL, jsonb_build_object(
              'open', coalesce((SELECT jsonb_agg(o.event_id ORDER BY o.event_id) FROM open o), '[]'),
@@ -283,7 +288,8 @@ pub fn compare(scope: &Scope, steps: Vec<String>) -> Result<Compared, DotError> 
              'head', (SELECT jsonb_build_object('seal_id', h.seal_id, 'hash', encode(h.hash, 'hex'), 'low', h.low,
                           'high', h.high, 'since', h.since, 'foreign_to', h.foreign_to, 'key_id', encode(h.key_id, 'hex'),
                           'mark', encode(h.mark, 'hex')) FROM dot_wrapper.seal_head h WHERE h.only_row))",
-        findings()
+        altered(),
+        inconsistent()
     );
     let mut args = scope.args();
     args.push(steps.into());

@@ -12,11 +12,14 @@ use crate::run::seal::{self, Sealed, Sealer};
 
 /// From the first event that is noticed to its seal. A run that is over by then gets one seal and not three.
 const AFTER: Duration = Duration::from_secs(1);
+/// How long a restore is given to bring the head of its chain, from the worker's start.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// How often the newest seal is written to the log, when it has moved.
 const SAY_EVERY: Duration = Duration::from_secs(3600);
 
 /// What the worker knows of the sealing.
 pub struct Sealing {
+    since: Instant,
     sealer: Option<Sealer>,
     due: Option<Instant>,
     retry: Retry,
@@ -26,7 +29,8 @@ pub struct Sealing {
 impl Sealing {
     /// A worker before this one may have left something to seal.
     pub fn start() -> Sealing {
-        Sealing { sealer: None, due: Some(Instant::now()), retry: Retry::new("sealing"), said: None }
+        let now = Instant::now();
+        Sealing { since: now, sealer: None, due: Some(now), retry: Retry::new("sealing"), said: None }
     }
 
     /// There may be something to seal.
@@ -42,7 +46,8 @@ impl Sealing {
         context.take_unsealed();
         // After a failure nobody knows whether it was committed: what the tables say is where it goes on.
         let before = self.sealer.take();
-        let outcome = turn::transaction(context, c"sealing", |_| seal::seal(before.as_ref()));
+        let is_patient = self.since.elapsed() < PATIENCE;
+        let outcome = turn::transaction(context, c"sealing", |_| seal::seal(before.as_ref(), is_patient));
         let outcome = outcome.map(|sealed| self.done(sealed));
         self.retry.note(outcome)
     }

@@ -56,3 +56,12 @@ pub fn try_run(command: &mut Command) -> Result<String, String> {
 pub fn signal(pid: i32, name: &str) -> bool {
     try_run(Command::new("kill").args(["-s", name, "--", &pid.to_string()])).is_ok()
 }
+
+/// What a process has spent of the processors so far, in milliseconds.
+pub fn cpu_ms(pid: i32) -> u128 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
+    // After the name in parentheses: the 12th and 13th are user and system time, in hundredths of a second.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u128>().ok()).expect("a time");
+    (ticks(11) + ticks(12)) * 10
+}

@@ -87,7 +87,7 @@ fn l3_steps_of_the_clock_let_no_stale_writer_succeed() {
     assert!(wrong.is_empty(), "{wrong:?}");
     assert!(stale.len() >= 2, "each step forwards has ended a lease: {stale:?}");
     let succeeded = served.iter().filter(|one| bench.run(one.run_id).status() == "succeeded").count();
-    assert!(succeeded > clients, "they did contend: {succeeded} of {}", served.len());
+    assert!(succeeded > 2, "they did contend: {succeeded} of {}", served.len());
     figure(
         "L3",
         &format!(

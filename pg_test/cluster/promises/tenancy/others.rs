@@ -138,7 +138,8 @@ fn tenants() -> (Bench, String, String) {
          REVOKE ALL ON FUNCTION fn_dot_iu_runtime_lease_acquire(text, text, interval), fn_dot_iu_runtime_lease_release(text, text) FROM {asker};
          GRANT SELECT ON dot_run, dot_run_event, dot_run_attempt, dot_run_gate TO {victim}, {asker};
          CREATE FUNCTION leaky(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE EXCEPTION 'saw %', $1; END $$;
-         GRANT EXECUTE ON FUNCTION leaky(text) TO {asker}"
+         GRANT EXECUTE ON FUNCTION leaky(text) TO {asker};
+         UPDATE dot_wrapper.policy SET total_timeout_ms = 3600000, idle_timeout_ms = 3600000 WHERE name = 'agent_api'"
     ));
     (bench, victim, asker)
 }
