@@ -39,6 +39,8 @@ pub struct Spot {
     pub at: Option<String>,
     /// Its number among those of that moment.
     pub seq: i64,
+    /// How often the worker died over it.
+    pub crashes: i16,
     /// Nothing of its lane may go now.
     pub is_full: bool,
     /// It waited past a time that was set for it: to be ended, whether or not it could be sent.

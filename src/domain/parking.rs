@@ -89,6 +89,7 @@ mod tests {
             endpoint: "a".into(),
             at: None,
             seq: 1,
+            crashes: 0,
             is_full: false,
             is_late: false,
             has_more: true,

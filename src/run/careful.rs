@@ -60,7 +60,7 @@ pub fn next_orphan(worker: Uuid) -> Result<Option<Uuid>, DotError> {
 /// XX000 only.
 pub fn next(memory: &mut Memory) -> Result<Next, DotError> {
     loop {
-        let sight = pick::pick(memory, 1)?;
+        let sight = pick::pick(memory, 1, pick::Order::Careful)?;
         let Some(candidate) = candidate::take(&sight.run_ids)?.into_iter().next() else {
             return Ok(if sight.has_any() { Next::Later } else { Next::Nothing });
         };

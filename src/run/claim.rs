@@ -110,7 +110,7 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     let (sight, run_ids) = match pick {
         Pick::UpTo(0) => (None, Vec::new()),
         Pick::UpTo(room) => {
-            let sight = pick::pick(memory, room)?;
+            let sight = pick::pick(memory, room, pick::Order::InTurn)?;
             let run_ids = sight.run_ids.clone();
             queue::postpone(&sight.awake, parking::AGAIN)?;
             (Some(sight), run_ids)

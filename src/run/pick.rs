@@ -41,6 +41,16 @@ pub struct Parked {
     pub limit: i64,
 }
 
+/// Who comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Roles and lanes in turn.
+    InTurn,
+    /// Those over which a worker died before, while nothing else is out that another death would leave in doubt; then the
+    /// oldest.
+    Careful,
+}
+
 /// What a look has found.
 #[derive(Debug)]
 pub struct Sight {
@@ -127,7 +137,7 @@ impl Memory {
 ///
 /// # Errors
 /// XX000 only.
-pub fn pick(memory: &mut Memory, room: usize) -> Result<Sight, DotError> {
+pub fn pick(memory: &mut Memory, room: usize, order: Order) -> Result<Sight, DotError> {
     let begun = Instant::now();
     if memory.fresh_since.is_none_or(|since| begun - since >= FORGET_EVERY) {
         memory.forget();
@@ -144,21 +154,23 @@ pub fn pick(memory: &mut Memory, room: usize) -> Result<Sight, DotError> {
     let spots = look::look(&look, &full, room)?;
     let cost = begun.elapsed();
     let parked = memory.parking.ready(|key| memory.flow.of_key(key));
-    let run_ids = order(memory, &spots, &parked, room, begun);
+    let run_ids = choose(memory, &spots, &parked, order, begun).into_iter().take(room).collect::<Vec<_>>();
     let is_awake = |spot: &&Spot| memory.parking.has(spot.run_id) && !run_ids.contains(&spot.run_id);
     let awake = spots.iter().filter(is_awake).map(|spot| spot.run_id).collect();
     Ok(Sight { look, spots, parked, cost, run_ids, awake })
 }
 
 /// Those whose time is over, and then, turn by turn, those for which there is room.
-fn order(memory: &Memory, spots: &[Spot], parked: &[Spot], room: usize, now: Instant) -> Vec<Uuid> {
+fn choose(memory: &Memory, spots: &[Spot], parked: &[Spot], order: Order, now: Instant) -> Vec<Uuid> {
     let mut run_ids: Vec<Uuid> = spots.iter().filter(|spot| spot.is_late).map(|spot| spot.run_id).collect();
     let open = spots.iter().filter(|spot| !spot.is_full && !memory.parking.has(spot.run_id));
     let mut open: Vec<Spot> = parked.iter().chain(open).cloned().collect();
     open.sort_by_key(|spot| spot.lane);
-    let turns: Vec<&Spot> = memory.lanes.turns(&open).into_iter().map(|index| &open[index]).collect();
+    let mut turns: Vec<&Spot> = memory.lanes.turns(&open).into_iter().map(|index| &open[index]).collect();
+    if order == Order::Careful {
+        turns.sort_by_key(|spot| (-spot.crashes, spot.seq));
+    }
     let goes = memory.flow.choose(turns.iter().map(|spot| (spot.endpoint.as_str(), spot.code.as_str())), now);
     run_ids.extend(turns.iter().zip(goes).filter(|(_, goes)| *goes).map(|(spot, _)| spot.run_id));
-    run_ids.truncate(room);
     run_ids
 }

@@ -34,19 +34,19 @@ const MARKED_LANES: &str = "WITH lanes AS MATERIALIZED (
 const FIRST_OF_EACH: &str = ", k AS MATERIALIZED (
         SELECT greatest(2, ceil($1::float8 / greatest(count(*), 1)))::bigint AS n FROM lanes l WHERE NOT l.is_full
     )
-    SELECT q.run_id, l.lane, q.code, q.endpoint, NULL::text, q.seq, l.is_full, (SELECT k.n FROM k),
+    SELECT q.run_id, l.lane, q.code, q.endpoint, NULL::text, q.seq, l.is_full, (SELECT k.n FROM k), q.crashes,
            l.is_full AND EXISTS (SELECT FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id AND r.run_status = 'queued'
                AND ((r.attempts = 0 AND r.start_by < clock_timestamp()) OR r.finish_by < clock_timestamp()))
     FROM lanes l CROSS JOIN LATERAL (
-        SELECT q.run_id, q.code, q.endpoint, q.seq FROM dot_wrapper.dot_queue q
+        SELECT q.run_id, q.code, q.endpoint, q.seq, q.crashes FROM dot_wrapper.dot_queue q
         WHERE q.state = 'queued' AND q.lane = l.lane AND q.available_at = '-infinity' AND q.seq > l.seq
         ORDER BY q.seq LIMIT CASE WHEN l.is_full THEN $4 ELSE (SELECT k.n FROM k) END) q
     UNION ALL
-    SELECT q.run_id, l.lane, q.code, q.endpoint, q.available_at::text, q.seq, l.is_full, (SELECT k.n FROM k),
+    SELECT q.run_id, l.lane, q.code, q.endpoint, q.available_at::text, q.seq, l.is_full, (SELECT k.n FROM k), q.crashes,
            l.is_full AND EXISTS (SELECT FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id AND r.run_status = 'queued'
                AND ((r.attempts = 0 AND r.start_by < clock_timestamp()) OR r.finish_by < clock_timestamp()))
     FROM lanes l CROSS JOIN LATERAL (
-        SELECT q.run_id, q.code, q.endpoint, q.seq, q.available_at FROM dot_wrapper.dot_queue q
+        SELECT q.run_id, q.code, q.endpoint, q.seq, q.crashes, q.available_at FROM dot_wrapper.dot_queue q
         WHERE q.state = 'queued' AND q.lane = l.lane AND (q.available_at, q.seq) > (l.timed, l.timed_seq)
           AND q.available_at <= now()
         ORDER BY q.available_at, q.seq LIMIT CASE WHEN l.is_full THEN $4 ELSE (SELECT k.n FROM k) END) q";
@@ -96,7 +96,8 @@ fn read(sql: &str, args: &[pgrx::datum::DatumWithOid<'_>]) -> Result<Vec<Spot>, 
             at: row.get(5)?,
             seq: spi::need(row, 6)?,
             is_full: spi::need(row, 7)?,
-            is_late: spi::need(row, 9)?,
+            crashes: spi::need(row, 9)?,
+            is_late: spi::need(row, 10)?,
             has_more: false,
         };
         Ok((spot, spi::need::<i64>(row, 8)?))

@@ -16,6 +16,7 @@ fn spot(lane: i64, seq: i64) -> Spot {
         endpoint: "a".into(),
         at: None,
         seq,
+        crashes: 0,
         is_full: false,
         is_late: false,
         has_more: false,
