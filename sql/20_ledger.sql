@@ -143,8 +143,9 @@ CREATE INDEX dot_queue_lane ON dot_wrapper.dot_queue (lane, available_at, seq) W
 CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at) WHERE state = 'queued' AND available_at > '-infinity';
 -- How many of a tool wait.
 CREATE INDEX dot_queue_code ON dot_wrapper.dot_queue (code) WHERE state = 'queued';
--- Both are empty but for a few rows: whom to ask about, and what to close.
+-- Short, all three: whom to ask about, what is out, and what to close.
 CREATE INDEX dot_queue_doubt ON dot_wrapper.dot_queue (available_at) WHERE state = 'in_doubt';
+CREATE INDEX dot_queue_running ON dot_wrapper.dot_queue (worker) WHERE state = 'running';
 CREATE INDEX dot_queue_cancel ON dot_wrapper.dot_queue (run_id) WHERE cancel_requested;
 
 CREATE SEQUENCE dot_wrapper.fencing_token_seq;

@@ -30,6 +30,8 @@ use crate::store::queue::{self, Start};
 use crate::store::role::{self, Requester};
 use crate::store::transition::{self, Move};
 
+/// How long it takes until a run is looked at again that somebody had locked.
+const LOCKED: Duration = Duration::from_secs(1);
 /// How long a run waits whose gate could not be asked, because somebody's lock was in the way.
 const POSTPONED: Duration = Duration::from_secs(3);
 
@@ -120,8 +122,15 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     breaker::save(&memory.flow)?;
     let candidates = candidate::take(&run_ids)?;
     let seen = candidates.len();
+    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling.
+    let mut locked: HashSet<Uuid> = run_ids.into_iter().collect();
+    for candidate in &candidates {
+        locked.remove(&candidate.run_id);
+    }
+    let soon = (!locked.is_empty()).then_some(LOCKED);
     if seen == 0 {
-        return Ok(Claimed { withdrawn, sight, due: queue::waits()?, ..Claimed::default() });
+        let due = queue::waits()?.into_iter().chain(soon).min();
+        return Ok(Claimed { withdrawn, sight, due, held: locked, ..Claimed::default() });
     }
     let permitted = hold_unpermitted(&instance.permit_key, candidates)?;
     let codes: Vec<String> = permitted.iter().map(|(_, run)| run.code.clone()).collect();
@@ -134,7 +143,7 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     queue::postpone(&batch.postponed, POSTPONED)?;
     let postponed = batch.postponed.len();
     drop_blocked(&session, &batch)?;
-    let (held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
+    let (mut held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
     for one in &parked {
         queue::postpone(&[one.run_id], memory.sleep(&one.key))?;
     }
@@ -144,7 +153,9 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
         queue::unmark(run_id)?;
     }
     let gone = seen.saturating_sub(deliveries.len() + held.len() + parked.len() + postponed);
-    Ok(Claimed { deliveries, withdrawn, due: queue::waits()?, seen, gone, sight, held, parked, suspended: false })
+    held.extend(locked);
+    let due = queue::waits()?.into_iter().chain(soon).min();
+    Ok(Claimed { deliveries, withdrawn, due, seen, gone, sight, held, parked, suspended: false })
 }
 
 /// What the second gates came to.

@@ -12,11 +12,13 @@ use super::session::Session;
 use super::settle;
 use crate::domain::answer::{Answer, Verdict};
 use crate::domain::error::DotError;
+use crate::domain::policy::Policy;
 use crate::domain::render;
 use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
 use crate::store::attempt::{self, Open};
 use crate::store::extension::Extension;
+use crate::store::queue;
 use crate::store::transition::{self, Move};
 
 /// Asked about in one transaction.
@@ -93,7 +95,7 @@ fn inquiry(session: &Session, run: &Open) -> Option<Inquiry> {
         request,
         egress: Arc::clone(&session.config.egress),
     };
-    Some(Inquiry { delivery, url, accepted: accepted.is_some(), is_over: run.left_ms <= 0.0 })
+    Some(Inquiry { delivery, url, accepted: run.was_accepted, is_over: run.left_ms <= 0.0 })
 }
 
 /// Records what agents said.
@@ -101,7 +103,10 @@ fn inquiry(session: &Session, run: &Open) -> Option<Inquiry> {
 /// # Errors
 /// XX000 only.
 pub fn learned(list: &[(Inquiry, Finding)]) -> Result<(), DotError> {
+    // What somebody has locked is asked about again.
+    let busy = queue::busy(&list.iter().map(|(inquiry, _)| inquiry.delivery.run_id).collect::<Vec<_>>())?;
     let moves: Vec<Move> = list.iter().filter_map(|(inquiry, finding)| resolved(inquiry, finding)).collect();
+    let moves: Vec<Move> = moves.into_iter().filter(|step| !busy.contains(&step.run_id)).collect();
     let moved = transition::apply(RunStatus::InDoubt, None, &moves)?;
     for (inquiry, finding) in list {
         if let Finding::Running(Some(wait)) = finding {
@@ -109,6 +114,10 @@ pub fn learned(list: &[(Inquiry, Finding)]) -> Result<(), DotError> {
         }
     }
     settle::release(&moved)
+}
+
+fn window(policy: &Policy) -> Duration {
+    Duration::from_secs(u64::try_from(policy.key_window_s).unwrap_or(0))
 }
 
 fn resolved(inquiry: &Inquiry, finding: &Finding) -> Option<Move> {
@@ -135,6 +144,8 @@ fn resolved(inquiry: &Inquiry, finding: &Finding) -> Option<Move> {
             })
         }
         Finding::NeverSeen if inquiry.accepted || !inquiry.is_over => None,
+        // An agent may forget a key when its window is over; then it says the same.
+        Finding::NeverSeen if terms.key_age + terms.read_at.elapsed() >= window(&terms.policy) => None,
         Finding::NeverSeen if terms.withdrawn => {
             Some(plain(from(Cause::Failed)?, retry::CANCELLED, "the agent has never seen it, and never will"))
         }

@@ -75,6 +75,7 @@ pub fn recover(extension: &Extension, worker: Uuid, which: Orphans) -> Result<Re
             None => lost.push(interrupted(&orphan, &findings)),
         }
     }
+    // Locked by this very transaction, and so by nobody else.
     settle::settle(worker, &lost)?;
     fail_point::each(Point::RecoverBeforeCommit, codes.iter().map(String::as_str));
     Ok(Recovered { resumed, lost: lost.len(), more })

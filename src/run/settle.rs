@@ -16,7 +16,7 @@ use crate::domain::state::{self, Cause, RunStatus};
 use crate::pg::fail_point::{self, Point};
 use crate::store::event::{self, Remark};
 use crate::store::transition::{self, Move, Moved};
-use crate::store::{port, usage};
+use crate::store::{port, queue, usage};
 
 /// How long after a run came into doubt its agent is asked first, in milliseconds.
 const FIRST_QUESTION: i64 = 1_000;
@@ -82,21 +82,26 @@ impl Outcome {
 /// was lost leaves the run in doubt, with the answer in its events. One that comes after the run was ended otherwise is
 /// a remark and nothing more (invariant 12).
 ///
+/// Returns the runs that somebody has locked, as `fn_dot_cancel` in an open transaction does: nothing is done for them, and
+/// they hold up no other.
+///
 /// # Errors
 /// XX000 only.
-pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<(), DotError> {
-    let moves: Vec<Move> = outcomes.iter().filter_map(step).collect();
+pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<Vec<Uuid>, DotError> {
+    let busy = queue::busy(&outcomes.iter().map(|outcome| outcome.run_id).collect::<Vec<_>>())?;
+    let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| !busy.contains(&outcome.run_id)).collect();
+    let moves: Vec<Move> = outcomes.iter().filter_map(|outcome| step(outcome)).collect();
     leases::confirm(&moves.iter().filter(|m| m.needs_lease).map(|m| m.run_id).collect::<Vec<_>>())?;
     let mut moved = transition::apply(RunStatus::Running, Some(worker), &moves)?;
-    let missed = missing(outcomes, &moved);
+    let missed = missing(&outcomes, &moved);
     let leased = |outcome: &&&Outcome| moves.iter().any(|m| m.run_id == outcome.run_id && m.needs_lease);
     let doubtful: Vec<Move> = missed.iter().filter(leased).map(|outcome| lease_lost(outcome)).collect();
     moved.extend(transition::apply(RunStatus::Running, Some(worker), &doubtful)?);
-    event::remark(&missing(outcomes, &moved).into_iter().map(late_answer).collect::<Vec<_>>())?;
-    count(outcomes, &moved)?;
+    event::remark(&missing(&outcomes, &moved).into_iter().map(late_answer).collect::<Vec<_>>())?;
+    count(&outcomes, &moved)?;
     release(&moved)?;
     fail_point::each(Point::SettleBeforeCommit, moved.iter().map(|run| run.code.as_str()));
-    Ok(())
+    Ok(busy)
 }
 
 /// Records that agents accepted runs and where they are to be asked.
@@ -200,12 +205,12 @@ fn late_answer(outcome: &Outcome) -> Remark {
     Remark { run_id: outcome.run_id, attempt: Some(outcome.attempt), event: "late_answer", detail }
 }
 
-fn missing<'a>(outcomes: &'a [Outcome], moved: &[Moved]) -> Vec<&'a Outcome> {
-    outcomes.iter().filter(|outcome| moved.iter().all(|run| run.run_id != outcome.run_id)).collect()
+fn missing<'a>(outcomes: &[&'a Outcome], moved: &[Moved]) -> Vec<&'a Outcome> {
+    outcomes.iter().copied().filter(|outcome| moved.iter().all(|run| run.run_id != outcome.run_id)).collect()
 }
 
 /// An execution is a run of which bytes may have left; it is counted with the first delivery that did.
-fn count(outcomes: &[Outcome], moved: &[Moved]) -> Result<(), DotError> {
+fn count(outcomes: &[&Outcome], moved: &[Moved]) -> Result<(), DotError> {
     let first = |run: &&Moved| {
         let outcome = outcomes.iter().find(|outcome| outcome.run_id == run.run_id);
         outcome.is_some_and(|outcome| outcome.answer.reach != Reach::NotSent && outcome.terms.past == Past::None)

@@ -45,6 +45,8 @@ pub struct Open {
     pub withdrawn: bool,
     /// How often the worker died over it.
     pub crashes: i16,
+    /// The agent has answered 202 to one of its attempts.
+    pub was_accepted: bool,
     /// Since the run was requested.
     pub age: Duration,
     /// Since the intent of its first attempt.
@@ -61,7 +63,8 @@ macro_rules! open {
                 (extract(epoch FROM a.deadline - clock_timestamp()) * 1000)::float8,
                 q.permit, r.process_run_id, r.args, r.requested_by_oid, r.lease_key, q.past, q.cancel_requested,
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
-                (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint, q.crashes
+                (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint, q.crashes,
+                EXISTS (SELECT FROM dot_wrapper.dot_run_event e WHERE e.run_id = r.run_id AND e.event = 'accepted')
          FROM dot_wrapper.dot_queue q
          JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
          JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
@@ -154,6 +157,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
         age: millis(row.get(15)?),
         key_age: millis(row.get(16)?),
         crashes: spi::need(row, 17)?,
+        was_accepted: spi::need(row, 18)?,
     }))
 }
 

@@ -97,15 +97,29 @@ pub fn lock(run_id: Uuid) -> Result<Option<Waiting>, DotError> {
     Ok(found.flatten())
 }
 
-/// Notes that somebody wants a run that is running or in doubt not to go on, and lets its agent be asked at once.
+/// Locks the queue rows of these runs, and says which of them somebody else has locked.
+///
+/// # Errors
+/// XX000 only.
+pub fn busy(run_ids: &[Uuid]) -> Result<Vec<Uuid>, DotError> {
+    let sql = "WITH mine AS MATERIALIZED (
+            SELECT q.run_id FROM dot_wrapper.dot_queue q WHERE q.run_id = ANY ($1) FOR UPDATE SKIP LOCKED
+        )
+        SELECT q.run_id FROM dot_wrapper.dot_queue q
+        WHERE q.run_id = ANY ($1) AND q.run_id NOT IN (SELECT m.run_id FROM mine m)";
+    let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
+    spi::rows(sql, &[ids.into()], |row| spi::need_uuid(row, 1))
+}
+
+/// Notes that somebody wants a run not to go on. One in doubt has its agent asked, and one that was queued is taken up, at once.
 ///
 /// # Errors
 /// XX000 only.
 pub fn withdraw(run_id: Uuid) -> Result<(), DotError> {
     let sql = "UPDATE dot_wrapper.dot_queue q
                SET cancel_requested = true,
-                   available_at = CASE q.state WHEN 'in_doubt' THEN '-infinity' ELSE q.available_at END
-               WHERE q.run_id = $1 AND q.state IN ('running', 'in_doubt')";
+                   available_at = CASE q.state WHEN 'running' THEN q.available_at ELSE '-infinity' END
+               WHERE q.run_id = $1";
     spi::run(sql, &[spi::uuid(run_id).into()]).map(drop)
 }
 
@@ -135,7 +149,7 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
                 detail jsonb, mark text)
         ), q AS (
             -- The gates may have taken a while: one whose time is up by now stays, and the next claim ends it.
-            UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2
+            UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2, lease_until = NULL
             FROM x JOIN dot_wrapper.dot_run f USING (run_id)
             WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now RETURNING q.run_id, f.finish_by
         ), r AS (

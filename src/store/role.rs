@@ -31,3 +31,13 @@ pub fn requesters(extension: &Extension, roles: &[pg_sys::Oid]) -> Result<Vec<Re
         Ok(Requester { oid: spi::need(row, 1)?, name: row.get(2)?, may_call: spi::need(row, 3)? })
     })
 }
+
+/// True when the role may call `fn_dot_resolve`.
+///
+/// # Errors
+/// XX000 only.
+pub fn may_resolve(extension: &Extension, role: pg_sys::Oid) -> Result<bool, DotError> {
+    let sql = "SELECT has_function_privilege($1, f.oid, 'EXECUTE') FROM pg_catalog.pg_proc f
+               WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_resolve' AND f.pronargs = 3";
+    Ok(spi::row(sql, &[role.into(), extension.schema_oid.into()], |row| spi::need(row, 1))?.unwrap_or(false))
+}

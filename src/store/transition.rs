@@ -42,6 +42,8 @@ pub struct Move {
     pub past: Option<Past>,
     /// To `InDoubt`: milliseconds for which the lease is kept; `None` for as long as it takes.
     pub keep_lease_ms: Option<i64>,
+    /// To `Queued`: somebody wants it sent, whoever wanted it cancelled before.
+    pub anew: bool,
 }
 
 impl Move {
@@ -67,6 +69,7 @@ impl Move {
             wait_ms: None,
             past: None,
             keep_lease_ms: None,
+            anew: false,
         }
     }
 }
@@ -93,7 +96,8 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
     let sql = "WITH x AS MATERIALIZED (
             SELECT * FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, token bigint, lease boolean,
                 status text, reason text, message text, result jsonb, observations jsonb, detail jsonb,
-                wait_ms bigint, past text, keep_lease_ms bigint, mark text)
+                wait_ms bigint, past text, keep_lease_ms bigint, anew boolean,
+                mark text)
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = x.status, reason = x.reason, message = x.message,
@@ -113,10 +117,11 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
         ), kept AS (
             UPDATE dot_wrapper.dot_queue q
             SET state = x.status, worker = NULL, past = coalesce(x.past, q.past), crashes = 0,
-                cancel_requested = q.cancel_requested AND $3 <> 'in_doubt',
+                cancel_requested = q.cancel_requested AND NOT x.anew,
                 available_at = CASE WHEN x.wait_ms IS NULL THEN 'infinity' WHEN x.wait_ms <= 0 THEN '-infinity'
                                ELSE clock_timestamp() + x.wait_ms * interval '1 millisecond' END,
-                lease_until = clock_timestamp() + x.keep_lease_ms * interval '1 millisecond'
+                lease_until = CASE x.status WHEN 'in_doubt'
+                              THEN clock_timestamp() + x.keep_lease_ms * interval '1 millisecond' END
             FROM x JOIN r USING (run_id) WHERE q.run_id = x.run_id AND r.run_status IN ('queued', 'in_doubt')
         ), e AS (
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
@@ -153,5 +158,5 @@ fn item(from: RunStatus, m: &Move, marker: &Marker) -> Value {
     json!({"run_id": m.run_id, "attempt": m.attempt, "token": m.fencing_token, "lease": m.needs_lease,
            "status": m.to.as_str(), "reason": m.reason, "message": m.message, "result": m.result,
            "observations": m.observations, "detail": m.detail, "wait_ms": m.wait_ms, "past": m.past.map(Past::as_str),
-           "keep_lease_ms": m.keep_lease_ms, "mark": marker.mark(&facts)})
+           "keep_lease_ms": m.keep_lease_ms, "anew": m.anew, "mark": marker.mark(&facts)})
 }

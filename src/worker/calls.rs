@@ -21,6 +21,8 @@ use crate::run::claim::Delivery;
 use crate::run::inquire::{self, Inquiry};
 use crate::run::settle::{self, Outcome, Terms};
 
+/// How long an outcome waits whose run somebody has locked.
+const BUSY: Duration = Duration::from_millis(250);
 /// Outcomes settled in one transaction.
 const BATCH: usize = 500;
 
@@ -33,6 +35,9 @@ pub struct Calls {
     out: HashMap<(Uuid, i32), Terms>,
     asked: HashMap<(Uuid, i32), Inquiry>,
     ended: Vec<Outcome>,
+    /// Outcomes of runs that somebody has locked.
+    busy: Vec<Outcome>,
+    busy_until: Option<Instant>,
     learned: Vec<(Inquiry, inquire::Finding)>,
     accepted: Vec<(Uuid, i32, String)>,
 }
@@ -53,6 +58,8 @@ impl Calls {
             out: HashMap::new(),
             asked: HashMap::new(),
             ended: Vec::new(),
+            busy: Vec::new(),
+            busy_until: None,
             learned: Vec::new(),
             accepted: Vec::new(),
         };
@@ -76,7 +83,7 @@ impl Calls {
 
     /// Calls whose end is not on disk yet.
     pub fn in_flight(&self) -> usize {
-        self.out.len() + self.ended.len()
+        self.out.len() + self.ended.len() + self.busy.len()
     }
 
     /// True when there are results that are not recorded yet.
@@ -154,6 +161,9 @@ impl Calls {
     /// Takes the reports in and records them. True when a run has ended.
     pub fn collect(&mut self, context: &Context, flow: &mut Flow) -> Result<bool, Trouble> {
         self.receive(flow);
+        if self.busy_until.take_if(|at| Instant::now() >= *at).is_some() {
+            self.ended.append(&mut self.busy);
+        }
         self.record_accepted(context)?;
         self.record_learned(context)?;
         let had = !self.ended.is_empty();
@@ -161,6 +171,19 @@ impl Calls {
             self.record_ended(context, flow)?;
         }
         Ok(had)
+    }
+
+    /// Keeps outcomes of runs that somebody has locked, for a little later.
+    fn keep(&mut self, outcomes: impl Iterator<Item = Outcome>) {
+        self.busy.extend(outcomes);
+        if !self.busy.is_empty() {
+            self.busy_until = Some(Instant::now() + BUSY);
+        }
+    }
+
+    /// When the outcomes are to be recorded that were kept; `None` when there are none.
+    pub fn busy_until(&self) -> Option<Instant> {
+        self.busy_until
     }
 
     fn receive(&mut self, flow: &mut Flow) {
@@ -210,12 +233,14 @@ impl Calls {
         let batch: Vec<Outcome> = self.ended.drain(..self.ended.len().min(BATCH)).collect();
         let worker = self.worker;
         let settled = turn::transaction(context, c"settling", |_| {
-            settle::settle(worker, &batch)?;
-            run::breaker::save(flow)
+            let busy = settle::settle(worker, &batch)?;
+            run::breaker::save(flow)?;
+            Ok(busy)
         });
         match settled {
-            Ok(()) => {
+            Ok(busy) => {
                 flow.saved();
+                self.keep(batch.into_iter().filter(|outcome| busy.contains(&outcome.run_id)));
                 fail_point::at(Point::SettleAfterCommit, "");
                 return Ok(());
             }
@@ -226,16 +251,20 @@ impl Calls {
         }
         let mut first = None;
         for outcome in batch {
-            if let Err(trouble) = self.settle(context, std::slice::from_ref(&outcome)) {
-                self.ended.push(bare(outcome, &trouble));
-                first.get_or_insert(trouble);
+            match self.settle(context, std::slice::from_ref(&outcome)) {
+                Ok(busy) if busy.is_empty() => {}
+                Ok(_) => self.keep(std::iter::once(outcome)),
+                Err(trouble) => {
+                    self.ended.push(bare(outcome, &trouble));
+                    first.get_or_insert(trouble);
+                }
             }
         }
         // What is left is for the next turn; the first trouble says why.
         first.map_or(Ok(()), Err)
     }
 
-    fn settle(&self, context: &Context, outcomes: &[Outcome]) -> Result<(), Trouble> {
+    fn settle(&self, context: &Context, outcomes: &[Outcome]) -> Result<Vec<Uuid>, Trouble> {
         turn::transaction(context, c"settling", |_| settle::settle(self.worker, outcomes))
     }
 }

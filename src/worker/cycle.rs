@@ -154,6 +154,11 @@ impl Worker<'_> {
             let outcome = self.watch();
             self.watching.note(outcome)?;
         }
+        if self.context.take_wake() {
+            let worker = self.context.identity;
+            let withdrawn = turn::transaction(self.context, c"looking for cancels", |_| attempt::withdrawn(worker))?;
+            self.calls.withdraw(&withdrawn);
+        }
         // What is out keeps its lease to the end.
         if self.tending.is_due() {
             let outcome = self.tend();
@@ -351,6 +356,9 @@ impl Worker<'_> {
         }
         if self.doubts && !self.recovery.pending {
             wait = wait.min(self.inquiring.wait(now, now));
+        }
+        if let Some(at) = self.calls.busy_until() {
+            wait = wait.min(self.collecting.wait(at, now));
         }
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));

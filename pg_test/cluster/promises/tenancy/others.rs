@@ -213,7 +213,7 @@ fn t4_what_is_shared_says_no_more_than_that_it_is_taken() {
 fn t4_to_read_a_run_is_not_to_end_it() {
     let (bench, victim, reader) = tenants();
     let runs = victims(&bench, &victim);
-    bench.exec(&format!("GRANT pg_read_all_data TO {reader}"));
+    bench.exec(&format!("GRANT pg_read_all_data TO {reader}; REVOKE EXECUTE ON FUNCTION fn_dot_resolve FROM {reader}"));
     let mut session = bench.connect_as(&reader);
     for (run, ..) in &runs {
         let before = bench.run(run.id());
