@@ -104,6 +104,8 @@ fn a7_quarantine_is_not_for_errors() {
 #[test]
 fn a7_quarantine_of_a_run_whose_end_is_fatal() {
     let bench = bench();
+    // What is out when the worker dies is sent again.
+    bench.exec("UPDATE dot_wrapper.policy SET idempotent = true, retry_base_ms = 1 WHERE name = 'agent_api'");
     let points = bench.cluster.fail_points(&["settle_before_commit=abort(DOT-1)"]);
     let (fatal, healthy) = queue_up(&bench, &["DOT-1"]);
     until_true(&bench, "the healthy ones have succeeded", ALL_SUCCEEDED, &healthy);

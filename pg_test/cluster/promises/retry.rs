@@ -96,7 +96,9 @@ fn promise_a2_nothing_is_sent_after_the_keys_window() {
     bench.agent.reply(Reply::Close);
     let run = bench.apply("DOT-1");
     let first = Instant::now();
-    assert_eq!(bench.until(&run, "in_doubt").reason(), "connection_lost");
+    // Whichever says so first: the end of a delivery, or the second gate of the next.
+    let reason = bench.until(&run, "in_doubt").reason().to_owned();
+    assert!(["connection_lost", "key_window_passed"].contains(&reason.as_str()), "{reason}");
     assert!(first.elapsed() < Duration::from_secs(4));
     let sent = bench.agent.count();
     assert!(sent >= 3, "{sent}");

@@ -94,6 +94,10 @@ fn o4_no_request_leaves_before_a_synchronous_standby_has_the_intent() {
 
     // Everybody else goes on without it.
     bench.exec("SET synchronous_commit = local");
+    // What has come is sealed a second later; that commit would wait for the standby before the one that this is about.
+    let rests = "SELECT now() - state_change > interval '1500 ms' FROM pg_stat_activity WHERE pid = $1";
+    let worker = bench.worker();
+    until("the worker has sealed", || bench.one::<bool>(rests, &[&worker]).then_some(()));
     standby.stop("fast");
     let lost = bench.apply("DOT-1");
     let waiting =

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
+use uuid::Uuid;
 
+use crate::harness::run::Ask;
 use crate::harness::wait::holds;
 use crate::harness::{Bench, Reply, Run, figure, os, rounds, until};
 
@@ -230,4 +232,103 @@ fn promise_a4_a_late_answer_is_a_remark() {
         "A4",
         "end x cancel x rescue: 3 schedules made certain with fail points, locks and SIGSTOP, 0 final states changed",
     );
+}
+
+/// `doubt_lease_s` is about doubt: a run that is sent again keeps its lease.
+#[test]
+fn a_run_that_is_sent_again_keeps_its_lease() {
+    let bench = Bench::own(&[]);
+    bench.exec("UPDATE dot_wrapper.policy SET retry_base_ms = 1, doubt_lease_s = 0 WHERE name = 'agent_api'");
+    bench.agent.plan(|request| match request.body["attempt"].as_i64() {
+        Some(1) if request.field("dot_code") == "DOT-1" => Reply::Json(429, json!({})),
+        Some(2) => Reply::Hold,
+        _ => Reply::succeeded(),
+    });
+    let run = bench.apply("DOT-1");
+    let again = bench.agent.wait_for(2).pop().unwrap();
+    holds("the lease is kept", Duration::from_secs(2), || bench.apply("DOT-1").reason() == "lease_held");
+    bench.agent.release(&again, Reply::succeeded());
+    bench.until(&run, "succeeded");
+}
+
+/// A caller who cancels in a transaction and goes away holds up his own run, and no other.
+#[test]
+fn an_open_cancel_holds_up_no_other_run() {
+    let bench = bench();
+    bench.agent.plan(|request| if request.field("dot_code") == "DOT-1" { Reply::Hold } else { Reply::succeeded() });
+    let run = bench.apply("DOT-1");
+    let requests = bench.agent.wait_for(1);
+    let mut other = bench.connect();
+    let mut transaction = other.transaction().unwrap();
+    transaction.execute("SELECT fn_dot_cancel($1, 'hm')", &[&run.id()]).unwrap();
+    bench.agent.release(&requests[0], Reply::succeeded());
+    let begun = std::time::Instant::now();
+    for _ in 0..20 {
+        bench.until(&bench.apply("DOT-2"), "succeeded");
+    }
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(bench.run(run.id()).status(), "running");
+    transaction.commit().unwrap();
+    bench.until(&run, "succeeded");
+}
+
+/// The agent is being asked when somebody cancels: what it then says does not undo the cancel.
+#[test]
+fn a_cancel_outlives_a_question_that_is_out() {
+    let bench = bench();
+    asks_by_key(&bench);
+    bench.exec(
+        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 200 WHERE name = 'agent_api'",
+    );
+    bench.agent.plan(|request| if request.method == "POST" { Reply::Close } else { Reply::Hold });
+    let run = bench.apply("DOT-1");
+    let question = bench.agent.wait_for(2).pop().unwrap();
+    assert_eq!(question.method, "GET");
+    cancel(&bench, &run);
+    bench.agent.reply(Reply::Json(404, json!({"status": "unknown"})));
+    bench.agent.release(&question, Reply::Json(404, json!({"status": "unknown"})));
+    assert_eq!(bench.until(&run, "failed").reason(), "cancelled");
+    assert_eq!(bench.agent.requests().iter().filter(|request| request.method == "POST").count(), 1);
+}
+
+/// An agent may forget a key when its window is over; that it does not know it then says nothing.
+#[test]
+fn a_key_that_may_be_forgotten_is_none_that_was_never_seen() {
+    let bench = bench();
+    asks_by_key(&bench);
+    bench.exec(
+        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 100, key_window_s = 1 WHERE name = 'agent_api'",
+    );
+    bench.agent.plan(|request| {
+        if request.method == "POST" { Reply::Close } else { Reply::Json(404, json!({"status": "unknown"})) }
+    });
+    let run = bench.until(&bench.apply("DOT-1"), "in_doubt");
+    until("it is asked about", || (bench.agent.count() >= 3).then_some(()));
+    assert_eq!(bench.run(run.id()).status(), "in_doubt");
+}
+
+/// Whoever requested it may be gone: who may resolve, and sees all, is enough.
+#[test]
+fn an_operator_ends_runs_of_roles_that_are_gone() {
+    let bench = bench();
+    let (role, operator) = (bench.role("gone"), bench.role("operator"));
+    bench.exec(&format!(
+        "GRANT EXECUTE ON FUNCTION fn_dot_run TO {role};
+         GRANT EXECUTE ON FUNCTION fn_dot_resolve, fn_dot_cancel TO {operator}; GRANT pg_read_all_data TO {operator}"
+    ));
+    let mut runs = Vec::new();
+    bench.agent.reply(Reply::Close);
+    for _ in 0..3 {
+        let run = Ask::new("DOT-1", "apply").on(&mut bench.connect_as(&role)).unwrap();
+        runs.push(bench.until(&run, "in_doubt"));
+    }
+    bench.exec(&format!("DROP OWNED BY {role}; ALTER ROLE {role} RENAME TO {role}_2"));
+    assert_eq!(resolve(&bench, &runs[0], "failed").status(), "failed");
+    let mut session = bench.connect_as(&operator);
+    let said = |session: &mut postgres::Client, call: &str, id: Uuid| {
+        session.query_one(&format!("SELECT run_status FROM {call}"), &[&id]).unwrap().get::<_, String>(0)
+    };
+    assert_eq!(said(&mut session, "fn_dot_resolve($1, 'succeeded', 'seen')", runs[1].id()), "succeeded");
+    assert_eq!(said(&mut session, "fn_dot_cancel($1, 'not needed')", runs[2].id()), "in_doubt");
+    bench.exec(&format!("DROP ROLE {role}_2; DROP OWNED BY {operator}; DROP ROLE {operator}"));
 }

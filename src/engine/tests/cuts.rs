@@ -92,7 +92,11 @@ fn some(stream: &mut TcpStream, most: usize) -> Vec<u8> {
 fn request(stream: &mut TcpStream, unread: usize) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"\r\n\r\n") {
-        bytes.extend(some(stream, 1));
+        match some(stream, 1) {
+            // Who only counts connections leaves at once.
+            byte if byte.is_empty() => return bytes,
+            byte => bytes.extend(byte),
+        }
     }
     let head = String::from_utf8_lossy(&bytes).into_owned();
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();

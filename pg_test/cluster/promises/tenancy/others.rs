@@ -121,12 +121,21 @@ fn victims(bench: &Bench, victim: &str) -> Vec<(Run, Uuid, String)> {
     runs.push(ask(5, "DOT-5", "plan"));
     runs.push(ask(6, "DOT-NONE", "apply"));
     // One that nobody takes up, and its lease.
-    let queued = ask(7, "DOT-5", "apply");
-    bench.exec(&format!(
-        "UPDATE dot_wrapper.dot_queue SET available_at = 'infinity' WHERE run_id = '{}'",
-        queued.0.id()
-    ));
-    runs.push(queued);
+    let (process, key) = (Uuid::now_v7(), "victims-key-7");
+    let mut session = bench.connect();
+    let mut transaction = session.transaction().unwrap();
+    transaction.batch_execute(&format!("SET LOCAL ROLE {victim}")).unwrap();
+    let args = json!({"secret": SECRET, "n": 7});
+    let queued = Ask { process: Some(process), key: Some(key), args, ..Ask::new("DOT-5", "apply") }
+        .on(&mut transaction)
+        .unwrap();
+    let aside = format!(
+        "RESET ROLE; UPDATE dot_wrapper.dot_queue SET available_at = 'infinity' WHERE run_id = '{}'",
+        queued.id()
+    );
+    transaction.batch_execute(&aside).unwrap();
+    transaction.commit().unwrap();
+    runs.push((queued, process, key.to_owned()));
     runs
 }
 
