@@ -70,7 +70,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'fn_dot_cancel_wrapper';
 REVOKE ALL ON FUNCTION @extschema@.fn_dot_cancel(uuid, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_cancel(uuid, text) IS
-    'Stops a run that the caller may see. Queued: it is cancelled at once. Running: its call is closed, and it is in doubt unless nothing had been sent. Over: it stays as it is. Returns its row.';
+    'Stops a run of the caller''s role or, for operators (who may call fn_dot_resolve and read all data), any run. Queued: it is cancelled at once. Running: its call is closed, and it is in doubt unless nothing had been sent. Over: it stays as it is. Returns its row.';
 
 CREATE FUNCTION @extschema@.fn_dot_resolve(run_id uuid, outcome text, note text)
 RETURNS dot_wrapper.dot_run
@@ -79,7 +79,7 @@ SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'fn_dot_resolve_wrapper';
 REVOKE ALL ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.fn_dot_resolve(uuid, text, text) IS
-    'Says how a run in doubt that the caller may see ended: succeeded, failed, or retry, which sends it again. For operators: grant it to nobody else. Returns its row.';
+    'Says how a run in doubt ended, of the caller''s role or, for members of pg_read_all_data, any: succeeded, failed, or retry, which sends it again. For operators: grant it to nobody else. Returns its row.';
 -- Before a command that could reach the ledger: loads the library, whose hook then asks (see dot_wrapper.allow_drop).
 CREATE FUNCTION dot_wrapper.before_drop() RETURNS event_trigger
 LANGUAGE c

@@ -48,6 +48,8 @@ pub fn next_orphan(worker: Uuid) -> Result<Option<Uuid>, DotError> {
         let step = Move {
             fencing_token: orphan.fencing_token,
             detail: json!({"reason": "quarantined", "message": message}),
+            // Asking is not taking up: where the agent can be asked, it ends the doubt.
+            wait_ms: Some(1_000),
             ..Move::new(run_id, orphan.attempt, RunStatus::InDoubt, "quarantined", message)
         };
         transition::apply(RunStatus::Running, Some(worker), &[step])?;

@@ -15,8 +15,6 @@ SELECT fn_dot_cancel(:'queued', E' \n ');
 \echo :LAST_ERROR_SQLSTATE
 SELECT fn_dot_cancel('00000000-0000-7000-8000-00000000dead', 'x');
 \echo :LAST_ERROR_SQLSTATE
-SELECT fn_dot_resolve(:'queued', 'succeeded', 'x') IS NULL AS resolved \gset
-\echo :LAST_ERROR_SQLSTATE
 SELECT fn_dot_resolve('00000000-0000-7000-8000-00000000dead', 'perhaps', 'x');
 \echo :LAST_ERROR_SQLSTATE
 SELECT fn_dot_resolve('00000000-0000-7000-8000-00000000dead', 'failed', NULL);
