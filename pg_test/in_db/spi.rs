@@ -46,7 +46,9 @@ mod tests {
         open_gates();
         let table = "CREATE TABLE dot_iu_runtime_lease (lease_key text, holder text, expires_at timestamptz)";
         assert_eq!(lease(), "ok");
-        run("ALTER EXTENSION dot_wrapper DROP TABLE dot_iu_runtime_lease; DROP TABLE dot_iu_runtime_lease");
+        run(
+            "SET LOCAL dot_wrapper.allow_drop = on; ALTER EXTENSION dot_wrapper DROP TABLE dot_iu_runtime_lease; DROP TABLE dot_iu_runtime_lease",
+        );
         assert_eq!(lease(), "lease_not_tried");
         run(table);
         assert_eq!(lease(), "ok");

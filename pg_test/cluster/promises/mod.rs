@@ -5,7 +5,6 @@ mod durability;
 mod gating;
 mod lease;
 mod limits;
-mod network;
 mod one_to_one;
 mod quarantine;
 mod retry;
