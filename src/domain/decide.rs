@@ -151,7 +151,7 @@ pub fn toggle(answer: &PortAnswer) -> Decision {
     }
 }
 
-/// The guard gate: it returned, and what it returned is a yes. Nothing else is: see [`says`].
+/// The guard gate: it returned, and what it returned is a yes. Nothing else is: see `says`.
 pub fn guard(answer: &PortAnswer) -> Decision {
     let PortAnswer::Value(value) = answer else { return port_failed(Gate::Guard, "guard", answer) };
     let inputs = json!({"value": bounded(value)});
