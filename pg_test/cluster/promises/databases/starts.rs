@@ -65,6 +65,7 @@ fn lines(bench: &Bench, from: usize) -> usize {
     let ours = |line: &&str| {
         line.contains("dot_wrapper")
             && !line.contains("administrator command")
+            && !line.contains("the newest seal of database")
             && !line.contains("STATEMENT")
             && !line.contains("statement:")
     };
