@@ -17,10 +17,14 @@ FROM fn_dot_run('A') r, jsonb_array_elements(r.gates) d WHERE d ->> 'gate' = 'qu
 SELECT run_status FROM fn_dot_run('B', 'apply');
 -- Room comes with runs that go, and with a rollback.
 SELECT c.run_status FROM (SELECT run_id FROM dot_run WHERE code = 'A' AND run_status = 'queued' LIMIT 1) r, fn_dot_cancel(r.run_id, 'room') c;
+-- That it is full is believed for half a second at most.
+SELECT pg_sleep(0.6) IS NOT NULL AS rested;
 BEGIN;
 SELECT run_status FROM fn_dot_run('A', 'apply');
 SELECT run_status FROM fn_dot_run('A', 'apply');
 ROLLBACK;
+-- That it is full is believed for half a second at most.
+SELECT pg_sleep(0.6) IS NOT NULL AS rested;
 SELECT run_status FROM fn_dot_run('A', 'apply');
 
 -- The database's limit; 0 is none. A role with little in a full queue is let in: a sixteenth, at least one.
@@ -34,6 +38,8 @@ SELECT run_status, reason FROM fn_dot_run('B', 'apply');
 SELECT run_status, reason FROM fn_dot_run('B', 'apply');
 SET dot_wrapper.max_queued = 5;
 RESET ROLE;
+-- That it is full is believed for half a second at most.
+SELECT pg_sleep(0.6) IS NOT NULL AS rested;
 SET dot_wrapper.max_queued = 0;
 SELECT run_status FROM fn_dot_run('B', 'apply');
 RESET dot_wrapper.max_queued;
