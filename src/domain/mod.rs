@@ -30,3 +30,4 @@ pub mod secret;
 pub mod state;
 pub mod tick;
 pub mod tool;
+pub mod via;
