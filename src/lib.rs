@@ -39,9 +39,13 @@ pgrx::extension_sql_file!("../sql/20_ledger.sql", name = "ledger", requires = ["
 pgrx::extension_sql_file!("../sql/25_seal.sql", name = "seal", requires = ["ledger"]);
 pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["seal"]);
 pgrx::extension_sql_file!("../sql/32_breaker.sql", name = "breaker", requires = ["config"]);
-pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["breaker"]);
+pgrx::extension_sql_file!("../sql/34_schedules.sql", name = "schedules", requires = ["breaker"]);
+pgrx::extension_sql_file!("../sql/35_triggers.sql", name = "triggers", requires = ["schedules"]);
+pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["triggers"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
-pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"], finalize);
+pgrx::extension_sql_file!("../sql/54_schedules.sql", name = "schedule_functions", requires = ["api"]);
+pgrx::extension_sql_file!("../sql/55_triggers.sql", name = "trigger_functions", requires = ["schedule_functions"]);
+pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["trigger_functions"], finalize);
 
 /// Called when the library is loaded, by the postmaster or by a session.
 #[allow(non_snake_case)]
@@ -49,5 +53,6 @@ pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"],
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     run::uninstall::install();
+    api::install();
     worker::preload();
 }

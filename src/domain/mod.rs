@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod binding;
 pub mod breaker;
 pub mod bucket;
 pub mod call;
@@ -25,6 +26,7 @@ pub mod permit;
 pub mod policy;
 pub mod render;
 pub mod retry;
+pub mod schedule;
 pub mod seal;
 pub mod secret;
 pub mod state;

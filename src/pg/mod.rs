@@ -5,6 +5,7 @@
 
 pub mod bgworker;
 pub mod caught;
+pub mod clock;
 pub mod databases;
 pub mod dropping;
 pub mod entry;
@@ -22,6 +23,7 @@ pub mod scan;
 pub mod session;
 pub mod shmem;
 pub mod signals;
+pub mod trigger;
 pub mod utility;
 pub mod xact;
 

@@ -7,12 +7,14 @@
 mod second_gate;
 
 pub mod bind;
+pub mod bindings;
 pub mod breaker;
 pub mod careful;
 pub mod claim;
 mod crowd;
 pub mod depth;
 pub mod doctor;
+pub mod fire;
 pub mod gates;
 pub mod inquire;
 pub mod leases;
@@ -21,9 +23,11 @@ pub mod recover;
 pub mod request;
 pub mod request_all;
 pub mod resume;
+pub mod schedule;
 pub mod seal;
 pub mod session;
 pub mod settle;
+pub mod tick;
 pub mod uninstall;
 pub mod usage;
 pub mod verify;

@@ -6,6 +6,7 @@
 mod spi;
 
 pub mod attempt;
+pub mod binding;
 pub mod breaker;
 pub mod candidate;
 pub mod catalogue;
@@ -19,9 +20,11 @@ pub mod extension;
 pub mod grant;
 pub mod ledger;
 pub mod look;
+pub mod pg_cron;
 pub mod port;
 pub mod queue;
 pub mod role;
+pub mod schedule;
 pub mod seal;
 pub mod transition;
 pub mod usage;
