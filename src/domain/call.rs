@@ -1,8 +1,10 @@
 //! The arguments of `fn_dot_run`, checked. Whatever passes here is safe to store, to compare and to send.
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::canonical;
 use super::error::{DotError, SqlState};
 use super::mode::Mode;
 
@@ -39,6 +41,15 @@ pub struct Call {
     pub args: Value,
     /// Idempotency key; empty when none was given.
     pub idempotency_key: String,
+}
+
+impl Call {
+    /// A digest of what makes two calls of a role ask for the same, process run and key aside.
+    pub fn alike(&self, role: u32) -> i64 {
+        let text = canonical::text(&serde_json::json!([role, self.code, self.mode, self.args]));
+        let digest = Sha256::digest(text.as_bytes());
+        i64::from_be_bytes(std::array::from_fn(|i| digest[i]))
+    }
 }
 
 impl Raw {
@@ -163,6 +174,15 @@ mod tests {
         let error = Raw { mode: Some("run\u{1b}[2J".into()), ..raw() }.check(100).unwrap_err();
         assert!(!error.message.contains('\u{1b}'));
         assert!(error.hint.is_some());
+    }
+
+    #[test]
+    fn calls_are_alike_when_role_tool_mode_and_arguments_are_the_same() {
+        let call = Raw { args: Some(json!({"a": 1, "b": 2})), ..raw() }.check(100).unwrap();
+        let same = Call { process_run_id: Some(Uuid::nil()), idempotency_key: "k".into(), ..call.clone() };
+        assert_eq!(call.alike(10), same.alike(10));
+        let other = Call { args: json!({"a": 1}), ..call.clone() };
+        assert!(call.alike(10) != call.alike(11) && call.alike(10) != other.alike(10));
     }
 
     proptest! {

@@ -318,6 +318,7 @@ fn record(
             code: &call.code,
             endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
             lease_wait: lease.waits,
+            alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
         };
         let claims = claims(call, via, question, requester, lease);
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;

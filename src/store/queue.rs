@@ -27,6 +27,8 @@ pub struct Place<'a> {
     pub endpoint: &'a str,
     /// Without its lease, for which it waits.
     pub lease_wait: bool,
+    /// What others like it find it by; `None`: it stands for itself.
+    pub alike: Option<i64>,
 }
 
 /// Puts an admitted run into the queue.
@@ -34,8 +36,8 @@ pub struct Place<'a> {
 /// # Errors
 /// XX000 only.
 pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait)
-               VALUES ($1, 'queued', $2, $3, $4, $5, $6)";
+    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, alike)
+               VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7)";
     let args = [
         spi::uuid(run_id).into(),
         place.lane.into(),
@@ -43,6 +45,7 @@ pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotErro
         place.endpoint.into(),
         permit.into(),
         place.lease_wait.into(),
+        place.alike.into(),
     ];
     spi::run(sql, &args).map(drop)
 }
