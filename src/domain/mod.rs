@@ -11,6 +11,7 @@ pub mod call;
 pub mod canonical;
 pub mod decide;
 pub mod depth;
+pub mod doubt;
 pub mod egress;
 pub mod error;
 pub mod gate;

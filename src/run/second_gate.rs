@@ -10,6 +10,7 @@ use super::claim::Batch;
 use super::gates::{self, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
+use super::settle;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
@@ -167,7 +168,7 @@ fn stop(run_id: Uuid, run: &QueuedRun, policy: Option<&Policy>, block: &Decision
     Some(Move {
         detail: json!({"reason": reason, "message": block.message, "gates": gates}),
         wait_ms: (to == RunStatus::InDoubt).then_some(0),
-        keep_lease_ms: policy.and_then(|policy| policy.doubt_lease_s).map(|seconds| seconds * 1000),
+        keep_lease_ms: policy.and_then(settle::keep_lease_ms),
         ..Move::new(run_id, run.attempts, to, reason.clone(), block.message.clone())
     })
 }

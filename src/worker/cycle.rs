@@ -285,11 +285,8 @@ impl Worker<'_> {
         if !std::mem::take(&mut self.doubts) || self.recovery.pending {
             return Ok(());
         }
-        let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
-        if turn::transaction(self.context, c"asking about runs in doubt", here)? {
-            for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
-                self.calls.inquire(inquiry);
-            }
+        for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
+            self.calls.inquire(inquiry);
         }
         Ok(())
     }
