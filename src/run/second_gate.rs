@@ -110,11 +110,15 @@ fn waits(run: &QueuedRun) -> bool {
 
 /// As [`in_flight_key`], for a queued run.
 pub(super) fn key_of(policy: &Policy, run: &QueuedRun) -> Option<(String, i64)> {
-    in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())
+    let (key, limit) = in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())?;
+    Some((key, if limit == HOLDERS && waits(run) { 1 } else { limit }))
 }
 
-/// What `max_in_flight_per_key` counts by, and how many. Without such a limit, the lease: one call at a time is out under
-/// it anyway, and those that wait for it are then taken up when that call has ended. `None` without either.
+/// Who holds a lease goes, whoever held it before and is still out: only who waits for it is held up.
+const HOLDERS: i64 = i64::MAX;
+
+/// What `max_in_flight_per_key` counts by, and how many. Without such a limit, the lease: those that wait for it are then
+/// taken up when the call that is out under it has ended. `None` without either.
 pub(super) fn in_flight_key(
     policy: &Policy,
     code: &str,
@@ -122,7 +126,7 @@ pub(super) fn in_flight_key(
     role: &str,
     lease_key: Option<&str>,
 ) -> Option<(String, i64)> {
-    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), 1)) };
+    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), HOLDERS)) };
     let template = policy.in_flight_key.replace("{role}", role);
     Some((lease::key(&template, code, args)?, limit))
 }
