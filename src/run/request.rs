@@ -289,11 +289,7 @@ fn record(
 ) -> Result<Requested, DotError> {
     let (status, block) = first_state(call.mode, findings)?;
     let admitted = status == RunStatus::Queued;
-    let request = findings.request.as_ref().map(|request| {
-        let mut shown = request.masked();
-        shown["body"]["fencing_token"] = json!(token);
-        shown
-    });
+    let request = findings.request.as_ref().map(|order| order.clone().with_token(token).masked());
     let gates = findings.to_json();
     let new = NewRun {
         run_id: question.run_id,
