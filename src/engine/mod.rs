@@ -38,7 +38,7 @@ use uuid::Uuid;
 use crate::domain::answer::Answer;
 use crate::domain::doubt::Finding;
 use crate::domain::egress::Rules;
-use crate::domain::render::Request;
+use crate::domain::order::Order;
 
 pub use thread::{Engine, ThreadBody};
 pub use waker::{Waker, Wakeup};
@@ -88,7 +88,7 @@ pub struct Call {
     /// What it is for.
     pub errand: Errand,
     /// What to send, or what was sent; questions take origin, headers and secret from it.
-    pub request: Request,
+    pub request: Order,
     /// Its bounds.
     pub limits: Limits,
     /// The egress rules, as they were when the intent was recorded.

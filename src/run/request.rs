@@ -279,11 +279,7 @@ fn record(
 ) -> Result<Requested, DotError> {
     let (status, block) = first_state(call.mode, findings)?;
     let admitted = status == RunStatus::Queued;
-    let request = findings.request.as_ref().map(|request| {
-        let mut shown = request.masked();
-        shown["body"]["fencing_token"] = json!(lease.token);
-        shown
-    });
+    let request = findings.request.as_ref().map(|order| order.clone().with_token(lease.token).masked());
     let gates = findings.to_json();
     let policy = findings.policy.as_ref().filter(|_| admitted);
     let new = NewRun {

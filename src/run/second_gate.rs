@@ -16,6 +16,7 @@ use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::lease;
 use crate::domain::limits::{Ask, By, Call, Flow};
+use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
@@ -211,14 +212,13 @@ fn deadline(run: &QueuedRun) -> Decision {
 /// nothing binds this run to a plan.
 fn changed(run: &QueuedRun, findings: &Findings) -> Option<Decision> {
     let request = findings.request.as_ref()?;
-    if run.url.as_deref() != Some(request.url.as_str()) {
-        let inputs = json!({"requested": run.url, "now": request.url.as_str()});
-        return Some(Decision::block(
-            Gate::Engine,
-            "endpoint_changed",
-            "the endpoint changed after the request",
-            inputs,
-        ));
+    if run.target.as_deref() != Some(request.target()) {
+        let inputs = json!({"requested": run.target, "now": request.target()});
+        let (reason, message) = match request {
+            Order::Http(_) => ("endpoint_changed", "the endpoint changed after the request"),
+            Order::Script(_) => ("program_changed", "the program's path changed after the request"),
+        };
+        return Some(Decision::block(Gate::Engine, reason, message, inputs));
     }
     if run.fingerprint != findings.fingerprint {
         let inputs = json!({"requested": run.fingerprint, "now": findings.fingerprint});
