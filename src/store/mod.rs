@@ -12,6 +12,7 @@ pub mod catalogue;
 pub mod chain;
 pub mod command;
 pub mod config;
+pub mod crowd;
 pub mod depth;
 pub mod doctor;
 pub mod event;
