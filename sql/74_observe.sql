@@ -40,9 +40,9 @@ SELECT o.layer, o.id, o.process_run_id, o.name, o.mode, o.status, o.mutating, o.
 FROM (
     (SELECT 'dot'::text AS layer, r.run_id::text AS id, r.process_run_id, r.code AS name, r.mode, r.run_status AS status,
             r.mode = 'apply' AS mutating, r.reason, r.message, r.requested_by::text AS requested_by, r.requested_at AS at,
-            r.finished_at, r.attempts, NULL::text AS source,
-            pg_catalog.jsonb_build_object('args', r.args, 'engine', r.engine, 'result', r.result,
-                                          'observations', r.observations) AS detail
+            r.finished_at, r.attempts, r.source,
+            pg_catalog.jsonb_build_object('args', r.args, 'engine', r.engine, 'source_ref', r.source_ref, 'actor', r.actor,
+                                          'result', r.result, 'observations', r.observations) AS detail
      FROM dot_wrapper.dot_run r
      WHERE (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
         OR EXISTS (SELECT FROM pg_catalog.pg_roles o
@@ -62,7 +62,8 @@ COMMENT ON COLUMN @extschema@.dot_observation.id IS 'run_id of that layer, as te
 COMMENT ON COLUMN @extschema@.dot_observation.name IS 'Code of the tool, or name of the command';
 COMMENT ON COLUMN @extschema@.dot_observation.mutating IS 'Whether it would change anything, had it been let through: a DOT run in mode apply, a command that says so';
 COMMENT ON COLUMN @extschema@.dot_observation.at IS 'When it was requested; -infinity for a command whose row tells no time';
-COMMENT ON COLUMN @extschema@.dot_observation.detail IS 'Of a run: args, engine, result, observations. Of a command: its row as it is';
+COMMENT ON COLUMN @extschema@.dot_observation.source IS 'By which way a run was requested: call, schedule, trigger, job, request; NULL for a command';
+COMMENT ON COLUMN @extschema@.dot_observation.detail IS 'Of a run: args, engine, source_ref, actor, result, observations. Of a command: its row as it is';
 
 CREATE VIEW @extschema@.dot_process_run WITH (security_barrier) AS
 SELECT p.process_run_id, p.queued + p.running + p.in_doubt > 0 AS open, p.runs, p.planned, p.refused, p.queued, p.running,
