@@ -54,7 +54,11 @@ impl Baseline {
                 Err(wrong("baseline and baseline_report are two baselines").hint("Pass one of them."))
             }
             (None, Some(mut report)) => {
-                let list = report.get_mut("tools").map(Value::take).unwrap_or(report);
+                let mut list = report.get_mut("tools").map(Value::take).unwrap_or(report);
+                // Tools that were gone in that report, as against one before it, have no verdict.
+                if let Value::Array(tools) = &mut list {
+                    tools.retain(|tool| tool.get("verdict") != Some(&Value::Null));
+                }
                 let kept = serde_json::from_value(list).map_err(|e| {
                     wrong("baseline_report is no report")
                         .detail(e.to_string())

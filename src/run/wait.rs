@@ -33,7 +33,7 @@ pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
         if over || started.elapsed() >= limit {
             break;
         }
-        refuse_endless(standing.is_own)?;
+        refuse_endless(standing.is_own, "fn_dot_wait")?;
         latch::pause(pause.min(limit.saturating_sub(started.elapsed())));
         pause = (pause * 2).min(Duration::from_millis(100));
     }
@@ -57,16 +57,16 @@ pub(super) fn unknown(run_id: Uuid) -> DotError {
 }
 
 /// A wait that could never end, because of the transaction that it is called in.
-pub(super) fn refuse_endless(is_own: bool) -> Result<(), DotError> {
+pub(super) fn refuse_endless(is_own: bool, function: &str) -> Result<(), DotError> {
     if is_own {
         return Err(DotError::new(SqlState::ActiveSqlTransaction, "cannot wait for a run of this transaction")
             .detail("Nothing is sent before the transaction that requested it has committed.")
-            .hint("Commit first, then call fn_dot_wait."));
+            .hint(format!("Commit first, then call {function}.")));
     }
     if settings::has_one_snapshot() {
         return Err(DotError::new(SqlState::ActiveSqlTransaction, "cannot wait in this isolation level")
             .detail("In REPEATABLE READ and SERIALIZABLE nothing that others commit becomes visible.")
-            .hint("Call fn_dot_wait in READ COMMITTED."));
+            .hint(format!("Call {function} in READ COMMITTED.")));
     }
     Ok(())
 }

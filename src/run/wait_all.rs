@@ -28,7 +28,7 @@ pub fn wait(process_run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
         if seen.iter().all(|share| share.unfinished == 0) || started.elapsed() >= limit {
             break;
         }
-        refuse_endless(seen.iter().any(|share| share.is_own))?;
+        refuse_endless(seen.iter().any(|share| share.is_own), "fn_dot_wait_all")?;
         // A look at a hundred thousand runs takes a while; waiting must not be all that the server does.
         let rest = pause.max(asked.elapsed() * 4);
         latch::pause(rest.min(limit.saturating_sub(started.elapsed())));
