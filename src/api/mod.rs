@@ -3,6 +3,8 @@
 //! Does not live here: anything that could be called twice.
 #![allow(clippy::result_large_err)] // pgrx raises a Result's error with its SQLSTATE only if it is an ErrorReport
 
+mod observe;
+
 use std::time::Duration;
 
 use pgrx::iter::{SetOfIterator, TableIterator};
@@ -52,15 +54,7 @@ fn fn_dot_run_all(
 #[pg_extern(sql = false)]
 fn fn_dot_wait(run_id: Option<pgrx::Uuid>, timeout: Option<pgrx::datum::Interval>) -> Result<Row, ErrorReport> {
     let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
-    let timeout = timeout.ok_or_else(|| report(null("timeout")))?;
-    let limit = u64::try_from(timeout.as_micros()).ok().map(Duration::from_micros).filter(|limit| *limit <= wait::MAX);
-    let limit = limit.ok_or_else(|| {
-        report(
-            DotError::new(SqlState::InvalidParameterValue, "timeout is out of range")
-                .hint("It is at least 0 and at most one hour."),
-        )
-    })?;
-    wait::wait(run_id, limit).map_err(report)
+    wait::wait(run_id, limit(timeout)?).map_err(report)
 }
 
 /// See the COMMENT in sql/50_api.sql.
@@ -175,6 +169,18 @@ fn fn_dot_seal_head() -> Result<
 #[pg_extern(sql = false)]
 fn announce() {
     wake::request_wake();
+}
+
+/// How long to wait.
+fn limit(timeout: Option<pgrx::datum::Interval>) -> Result<Duration, ErrorReport> {
+    let timeout = timeout.ok_or_else(|| report(null("timeout")))?;
+    let limit = u64::try_from(timeout.as_micros()).ok().map(Duration::from_micros).filter(|limit| *limit <= wait::MAX);
+    limit.ok_or_else(|| {
+        report(
+            DotError::new(SqlState::InvalidParameterValue, "timeout is out of range")
+                .hint("It is at least 0 and at most one hour."),
+        )
+    })
 }
 
 /// How serde_json passes numbers on digit by digit: an object with this key would arrive as something else.
