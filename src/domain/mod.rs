@@ -23,6 +23,7 @@ pub mod parking;
 pub mod permit;
 pub mod policy;
 pub mod render;
+pub mod request_row;
 pub mod retry;
 pub mod seal;
 pub mod secret;

@@ -82,6 +82,14 @@ fn is_known(version: &str) -> bool {
     VERSIONS.contains(&version)
 }
 
+/// The extension, whoever asks and whatever its version; `None` when it is not here.
+///
+/// # Errors
+/// XX000 only.
+pub fn find() -> Result<Option<Extension>, DotError> {
+    Ok(installed()?.map(|(extension, _)| extension))
+}
+
 /// What is installed, and its version.
 fn installed() -> Result<Option<(Extension, String)>, DotError> {
     let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid, e.extversion

@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod look;
 pub mod port;
 pub mod queue;
+pub mod request;
 pub mod role;
 pub mod seal;
 pub mod transition;
