@@ -28,6 +28,7 @@ pub mod parking;
 pub mod permit;
 pub mod policy;
 pub mod render;
+pub mod request_row;
 pub mod retry;
 pub mod script;
 pub mod seal;

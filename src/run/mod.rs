@@ -22,6 +22,7 @@ pub mod pick;
 pub mod recover;
 pub mod request;
 pub mod request_all;
+pub mod request_row;
 pub mod resume;
 pub mod seal;
 pub mod session;

@@ -20,6 +20,7 @@ use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
+use crate::domain::via::Source;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::candidate::QueuedRun;
@@ -184,18 +185,18 @@ fn is_forgotten(run: &QueuedRun, policy: &Policy) -> bool {
 
 fn requester(requesters: &[Requester], run: &QueuedRun) -> Decision {
     let inputs = json!({"role": run.requested_by});
-    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid);
-    match known {
-        Some(Requester { name: Some(_), may_call: true, .. }) => {
-            Decision::ok(Gate::Requester, "the requesting role may call fn_dot_run", inputs)
+    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid && r.name.is_some());
+    let what = match run.source {
+        Source::Request => "insert into dot_run_request",
+        _ => "call fn_dot_run",
+    };
+    match known.map(|role| if run.source == Source::Request { role.may_request } else { role.may_call }) {
+        Some(true) => Decision::ok(Gate::Requester, format!("the requesting role may {what}"), inputs),
+        Some(false) => {
+            let message = format!("the requesting role may not {what} any more");
+            Decision::block(Gate::Requester, "privilege_revoked", message, inputs)
         }
-        Some(Requester { name: Some(_), .. }) => Decision::block(
-            Gate::Requester,
-            "privilege_revoked",
-            "the requesting role may not call fn_dot_run any more",
-            inputs,
-        ),
-        _ => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
+        None => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
     }
 }
 

@@ -23,6 +23,7 @@ pub mod look;
 pub mod port;
 pub mod process_run;
 pub mod queue;
+pub mod request;
 pub mod role;
 pub mod seal;
 pub mod transition;

@@ -19,7 +19,7 @@ use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::pick::Memory;
 use crate::run::{inquire, leases, usage, watch};
-use crate::store::{attempt, extension, grant, port, queue, worker_life};
+use crate::store::{attempt, extension, grant, port, queue, request, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -49,6 +49,7 @@ pub fn run(context: &Context) -> Ended {
         open_at: None,
         doubts: true,
         tend_at: now,
+        caught_up_at: None,
         // A worker before this one may have left something to count.
         pay_at: Some(now),
         collecting: Retry::new("recording results"),
@@ -85,6 +86,8 @@ struct Worker<'a> {
     /// There may be runs in doubt that it is time to ask about.
     doubts: bool,
     tend_at: Instant,
+    /// When the request table was last compared with the ledger.
+    caught_up_at: Option<Instant>,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
     collecting: Retry,
@@ -126,6 +129,9 @@ impl Worker<'_> {
         if self.paying.is_due() {
             let outcome = self.pay();
             self.paying.note(outcome)?;
+        }
+        if request::has_missed() {
+            self.tend_by(TEND_EVERY);
         }
         if self.tending.is_due() {
             let outcome = self.tend();
@@ -303,9 +309,13 @@ impl Worker<'_> {
         }
         let poll = guc::poll_interval();
         let worker = self.context.identity;
+        let behind = request::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + poll);
         let (more, due, orphans, doubts) = turn::transaction(self.context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
                 return Ok((false, None, false, false));
+            }
+            if behind {
+                request::catch_up()?;
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
@@ -314,6 +324,9 @@ impl Worker<'_> {
             let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
             Ok((more, due, attempt::has_orphans(worker)?, attempt::has_doubts()?))
         })?;
+        if behind {
+            self.caught_up_at = Some(now);
+        }
         self.doubts |= doubts;
         let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.tend_at = now + if more { Duration::ZERO } else { next };
