@@ -14,6 +14,7 @@ pub mod depth;
 pub mod egress;
 pub mod error;
 pub mod gate;
+pub mod job;
 pub mod lane;
 pub mod lanes;
 pub mod lease;

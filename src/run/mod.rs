@@ -14,6 +14,7 @@ pub mod depth;
 pub mod doctor;
 pub mod gates;
 pub mod inquire;
+pub mod jobs;
 pub mod leases;
 pub mod pick;
 pub mod recover;
