@@ -16,7 +16,7 @@ use crate::error::report;
 use crate::pg::json::JsonText;
 use crate::pg::rows::Row;
 use crate::run::request::{Requested, WorkerFacts};
-use crate::run::{bind, breaker, doctor, request, resume, verify, wait, withdraw};
+use crate::run::{bind, breaker, doctor, request, request_all, resume, verify, wait, withdraw};
 use crate::worker::{slots, wake};
 
 /// See the COMMENT in sql/50_api.sql.
@@ -44,7 +44,7 @@ fn fn_dot_run_all(
 ) -> Result<SetOfIterator<'static, Row>, ErrorReport> {
     let (filter, args) = (parse("filter", filter)?, parse("args", args)?);
     let raw = Raw { mode, process_run_id: process_run_id.map(uuid), args, ..Raw::default() };
-    let all = request::all(filter, raw, worker_facts()).map_err(report)?;
+    let all = request_all::all(filter, raw, worker_facts()).map_err(report)?;
     Ok(SetOfIterator::new(all.into_iter().map(woken).collect::<Vec<_>>()))
 }
 

@@ -29,3 +29,4 @@ pub mod seal;
 pub mod secret;
 pub mod state;
 pub mod tool;
+pub mod via;

@@ -39,6 +39,12 @@ pub(super) fn ask(
     batch: &mut Batch,
 ) -> Result<(), DotError> {
     fail_point::at(Point::ClaimGate, &run.code);
+    let is_held = run.lease_key.as_ref().is_some_and(|key| batch.held_leases.contains(key));
+    if is_held && waits(&run) && !run.withdrawn && !run.is_late {
+        // One of those that wait for a lease is enough to find out that it is still held.
+        batch.postponed.push(run_id);
+        return Ok(());
+    }
     let mut findings = find(session, requesters, run_id, &run);
     let mut token = None;
     let call = (run_id, run.attempts + 1);
@@ -56,7 +62,10 @@ pub(super) fn ask(
     let gates = findings.to_json();
     if let Some(block) = gate::first_block(&findings.decisions) {
         flow.withdraw(call);
-        if block.is_passing() {
+        if block.reason == "lease_held" && waits(&run) {
+            batch.held_leases.extend(run.lease_key);
+            batch.postponed.push(run_id);
+        } else if block.is_passing() {
             batch.postponed.push(run_id);
         } else {
             batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
@@ -73,7 +82,7 @@ pub(super) fn ask(
 
 /// Whether the limits let it go now; it counts from here on. Notes what it waits for.
 fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch: &mut Batch) -> bool {
-    let key = in_flight_key(policy, &run.code, &run.args, &run.requested_by);
+    let key = key_of(policy, run);
     let ask = Ask {
         call,
         endpoint: policy.endpoint.as_deref().unwrap_or_default(),
@@ -93,9 +102,26 @@ fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch
     false
 }
 
-/// What `max_in_flight_per_key` counts by, and how many; `None` without such a limit.
-pub(super) fn in_flight_key(policy: &Policy, code: &str, args: &Value, role: &str) -> Option<(String, i64)> {
-    let limit = policy.max_in_flight_per_key?;
+/// True for a run that was queued to wait for its lease, and that no delivery has been made of.
+fn waits(run: &QueuedRun) -> bool {
+    run.lease_wait && run.attempts == 0
+}
+
+/// As [`in_flight_key`], for a queued run.
+pub(super) fn key_of(policy: &Policy, run: &QueuedRun) -> Option<(String, i64)> {
+    in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())
+}
+
+/// What `max_in_flight_per_key` counts by, and how many. Without such a limit, the lease: one call at a time is out under
+/// it anyway, and those that wait for it are then taken up when that call has ended. `None` without either.
+pub(super) fn in_flight_key(
+    policy: &Policy,
+    code: &str,
+    args: &Value,
+    role: &str,
+    lease_key: Option<&str>,
+) -> Option<(String, i64)> {
+    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), 1)) };
     let template = policy.in_flight_key.replace("{role}", role);
     Some((lease::key(&template, code, args)?, limit))
 }

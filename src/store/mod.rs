@@ -11,6 +11,7 @@ pub mod candidate;
 pub mod catalogue;
 pub mod chain;
 pub mod config;
+pub mod crowd;
 pub mod depth;
 pub mod doctor;
 pub mod event;

@@ -25,6 +25,8 @@ pub struct Place<'a> {
     pub code: &'a str,
     /// The endpoint's name.
     pub endpoint: &'a str,
+    /// Without its lease, for which it waits.
+    pub lease_wait: bool,
 }
 
 /// Puts an admitted run into the queue.
@@ -32,9 +34,16 @@ pub struct Place<'a> {
 /// # Errors
 /// XX000 only.
 pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
-               VALUES ($1, 'queued', $2, $3, $4, $5)";
-    let args = [spi::uuid(run_id).into(), place.lane.into(), place.code.into(), place.endpoint.into(), permit.into()];
+    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait)
+               VALUES ($1, 'queued', $2, $3, $4, $5, $6)";
+    let args = [
+        spi::uuid(run_id).into(),
+        place.lane.into(),
+        place.code.into(),
+        place.endpoint.into(),
+        permit.into(),
+        place.lease_wait.into(),
+    ];
     spi::run(sql, &args).map(drop)
 }
 
