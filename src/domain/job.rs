@@ -12,11 +12,10 @@ use super::state::RunStatus;
 
 /// What a payload may hold besides its arguments, in bytes: its other keys, and spaces.
 pub const MARGIN: usize = 8_192;
-/// Longest actor that is kept, in characters.
-pub const MAX_ACTOR: usize = 255;
 
 const KEYS: [&str; 4] = ["code", "mode", "process_run_id", "args"];
-const HINT: &str = "a payload is like {\"code\": \"DOT-KG-017\", \"mode\": \"apply\", \"args\": {}}; all but code may be left out";
+const HINT: &str =
+    "a payload is like {\"code\": \"DOT-KG-017\", \"mode\": \"apply\", \"args\": {}}; all but code may be left out";
 
 /// A job, as its table has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,12 +54,6 @@ pub fn request(relation: &str, job: &Job) -> Result<Raw, DotError> {
         args: Some(payload.remove("args").filter(|args| !args.is_null()).unwrap_or_else(|| json!({}))),
         idempotency_key: Some(own_key.unwrap_or_else(|| key_of(&job.id))),
     })
-}
-
-/// The actor as it is recorded: one line, and not longer than [`MAX_ACTOR`].
-pub fn actor(job: &Job) -> Option<String> {
-    let clean = |text: &String| text.chars().filter(|c| !c.is_control()).take(MAX_ACTOR).collect::<String>();
-    job.actor.as_ref().map(clean).filter(|actor| !actor.is_empty())
 }
 
 fn read(job: &Job) -> Result<Map<String, Value>, DotError> {

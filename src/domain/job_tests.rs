@@ -54,13 +54,17 @@ fn a_job_is_one_run_and_so_are_two_with_one_key() {
 
 #[test]
 fn a_payload_that_is_none_is_refused_with_a_line_for_people() {
-    for payload in ["", "x", "[]", "1", "null", r#"{"code": 1}"#, r#"{"code": "a", "arg": {}}"#, "{\"code\": \"a\"} x"] {
+    for payload in ["", "x", "[]", "1", "null", r#"{"code": 1}"#, r#"{"code": "a", "arg": {}}"#, "{\"code\": \"a\"} x"]
+    {
         assert_eq!(refused(payload).state, SqlState::InvalidParameterValue, "{payload}");
     }
     for payload in [r#"{"code": "a", "process_run_id": "x"}"#, r#"{"code": "a", "mode": []}"#] {
         assert!(is_final(refused(payload).state), "{payload}");
     }
-    assert_eq!(refused(r#"{"code": "a", "args": {"$serde_json::private::Number": "1"}}"#).message, "the payload has a reserved key");
+    assert_eq!(
+        refused(r#"{"code": "a", "args": {"$serde_json::private::Number": "1"}}"#).message,
+        "the payload has a reserved key"
+    );
     let missing = request("a.b", &Job { id: "1".into(), ..Job::default() }).unwrap_err();
     assert_eq!(missing.state, SqlState::NullValueNotAllowed);
     let large = request("a.b", &Job { id: "1".into(), payload_bytes: 9, ..Job::default() }).unwrap_err();
@@ -72,18 +76,6 @@ fn a_payload_that_is_none_is_refused_with_a_line_for_people() {
 }
 
 #[test]
-fn an_actor_is_one_line() {
-    let with = |actor: &str| actor_of(Some(actor));
-    assert_eq!(with("ann\r\nrefused"), Some("annrefused".to_owned()));
-    assert_eq!(with(&"x".repeat(1000)).map(|text| text.len()), Some(MAX_ACTOR));
-    assert_eq!((with(""), actor_of(None)), (None, None));
-}
-
-fn actor_of(text: Option<&str>) -> Option<String> {
-    actor(&Job { actor: text.map(str::to_owned), ..Job::default() })
-}
-
-#[test]
 fn every_state_has_a_word_and_queued_is_like_no_other() {
     let words = Words::parse(json!({"queued": "new", "succeeded": "done", "failed": "done"})).unwrap();
     for status in RunStatus::ALL {
@@ -91,7 +83,9 @@ fn every_state_has_a_word_and_queued_is_like_no_other() {
     }
     assert_eq!(words.of(RunStatus::Planned), "done");
     assert_eq!(words.of(RunStatus::Queued), "running");
-    for bad in [json!({"taken": "queued"}), json!({"done": "x"}), json!({"failed": 1}), json!([]), json!({"queued": "failed"})] {
+    for bad in
+        [json!({"taken": "queued"}), json!({"done": "x"}), json!({"failed": 1}), json!([]), json!({"queued": "failed"})]
+    {
         assert!(Words::parse(bad.clone()).is_err(), "{bad}");
     }
 }
@@ -106,10 +100,8 @@ fn a_job_says_how_its_run_ended_and_nothing_before() {
 
 proptest! {
     #[test]
-    fn no_job_panics(id in ".*", payload in ".*", key in proptest::option::of(".*"), actor_text in ".*") {
-        let one = Job { idempotency_key: key, actor: Some(actor_text), ..job(&id, &payload) };
-        let _ = request("a.b", &one);
-        let _ = actor(&one);
+    fn no_job_panics(id in ".*", payload in ".*", key in proptest::option::of(".*")) {
+        let _ = request("a.b", &Job { idempotency_key: key, ..job(&id, &payload) });
     }
 
     #[test]

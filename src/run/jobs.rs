@@ -7,8 +7,6 @@
 
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::doctor::{self, Check};
 use super::request::{self, WorkerFacts};
 use crate::domain::call::shorten;
@@ -16,6 +14,7 @@ use crate::domain::decide::one_line;
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::job::{self as rules, Job, Standing};
 use crate::domain::via::{Overlap, Source as Origin, Via};
+use crate::guc;
 use crate::pg::caught::Caught;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::{log, session, user, xact};
@@ -23,7 +22,6 @@ use crate::store::extension::{self, Extension};
 use crate::store::foreign::{self, Refused};
 use crate::store::job::{self, Found, Source, Table};
 use crate::store::job_link;
-use crate::{error, guc};
 
 /// How long a job rests that could not be read or written.
 const REST: Duration = Duration::from_secs(60);
@@ -195,19 +193,14 @@ impl From<Caught> for Fault {
 }
 
 /// One job: the run, the job's row and the link between them, or none of it. The tool of a run that was requested anew.
-fn take_one(
-    source: &Source,
-    table: &Table,
-    requester: pgrx::pg_sys::Oid,
-    job: &Job,
-) -> Result<Option<String>, Fault> {
+fn take_one(source: &Source, table: &Table, requester: pgrx::pg_sys::Oid, job: &Job) -> Result<Option<String>, Fault> {
     xact::subtransaction_or_rollback(|| {
         let raw = rules::request(&source.relation, job)?;
         let via = Via {
             source: Origin::Job,
-            source_ref: Some(shorten(&job.id)),
-            actor: rules::actor(job),
-            requester: Some(requester),
+            source_ref: Some(job.id.clone()),
+            actor: job.actor.clone().filter(|actor| !actor.is_empty()),
+            requester: Some(requester.to_u32()),
             waits: true,
             start_by_s: None,
             overlap: Overlap::Allow,
@@ -227,13 +220,7 @@ fn take_one(
 }
 
 /// A job that can never become a run ends here.
-fn refuse(
-    source: &Source,
-    table: &Table,
-    job: &Job,
-    why: &DotError,
-    looked: &mut Looked,
-) -> Result<(), DotError> {
+fn refuse(source: &Source, table: &Table, job: &Job, why: &DotError, looked: &mut Looked) -> Result<(), DotError> {
     let standing = Standing::misuse(why);
     let said = one_line(standing.message.as_deref().unwrap_or_default());
     match table.write(&job.id, &standing) {

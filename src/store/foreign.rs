@@ -44,11 +44,7 @@ pub fn has_time() -> bool {
 ///
 /// # Errors
 /// See [`Refused`]. Errors that ask for the end of the whole transaction go on.
-pub fn as_owner<T>(
-    owner: pg_sys::Oid,
-    schema: &str,
-    body: impl FnOnce() -> Result<T, DotError>,
-) -> Result<T, Refused> {
+pub fn as_owner<T>(owner: pg_sys::Oid, schema: &str, body: impl FnOnce() -> Result<T, DotError>) -> Result<T, Refused> {
     if !has_time() {
         return Err(Refused::NotNow("was not asked: others took too long".to_owned()));
     }

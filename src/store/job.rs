@@ -53,8 +53,7 @@ const FINISHED_AT: usize = 8;
 /// # Errors
 /// XX000 only.
 pub fn source() -> Result<Option<Source>, DotError> {
-    let columns: Vec<String> =
-        COLUMNS.iter().map(|column| format!("coalesce(j.{column}_column::text, '')")).collect();
+    let columns: Vec<String> = COLUMNS.iter().map(|column| format!("coalesce(j.{column}_column::text, '')")).collect();
     let sql = format!(
         "SELECT j.run_as::text, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = j.run_as), j.relation,
                 (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = p.name[1]), p.name[2],

@@ -51,7 +51,8 @@ pub fn changed(relation: &str, limit: i64) -> Result<Vec<(String, Uuid)>, DotErr
 /// # Errors
 /// XX000 when there is no such run.
 pub fn standing(run_id: Uuid) -> Result<(Standing, String), DotError> {
-    let sql = "SELECT r.run_status, r.reason, r.message, r.result, r.code FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
+    let sql =
+        "SELECT r.run_status, r.reason, r.message, r.result, r.code FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
     let found = spi::row(sql, &[spi::uuid(run_id).into()], |row| {
         let status = spi::need::<String>(row, 1)?;
         let standing = Standing {

@@ -118,7 +118,12 @@ impl Worker<'_> {
             self.jobs.notice();
             self.tend_by(TEND_NEW);
         }
-        self.take_jobs()?;
+        // Before the claim, so that what becomes a run goes out in the same turn.
+        if self.jobs.step(self.context)? {
+            self.look = true;
+            self.sealing.notice();
+            self.tend_by(TEND_NEW);
+        }
         self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
         if self.claiming.is_due() {
             let outcome = if self.recovery.pending { self.recover() } else { self.claim() };
@@ -170,16 +175,6 @@ impl Worker<'_> {
             self.tending.note(outcome)?;
         }
         Ok(TEND_EVERY)
-    }
-
-    /// Before the claim, so that what becomes a run goes out in the same turn.
-    fn take_jobs(&mut self) -> Result<(), Trouble> {
-        if self.jobs.step(self.context)? {
-            self.look = true;
-            self.tend_by(TEND_NEW);
-            self.sealing.notice();
-        }
-        Ok(())
     }
 
     fn collect(&mut self) -> Result<(), Trouble> {
