@@ -12,5 +12,6 @@
 mod agents;
 mod harness;
 mod invariants;
+mod jobs;
 mod life;
 mod promises;

@@ -17,6 +17,7 @@ pub mod dry_run;
 pub mod egress;
 pub mod error;
 pub mod gate;
+pub mod job;
 pub mod lane;
 pub mod lanes;
 pub mod lease;

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod dry_run;
 pub mod gates;
 pub mod inquire;
+pub mod jobs;
 pub mod leases;
 pub mod observe;
 pub mod pick;

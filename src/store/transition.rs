@@ -128,6 +128,9 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
             SELECT x.run_id, x.status, nullif(x.attempt, 0), $3, x.status, x.detail, decode(x.mark, 'hex')
             FROM x JOIN r USING (run_id)
+        ), jobs AS (
+            UPDATE dot_wrapper.job_link l SET changed = true
+            FROM r WHERE l.run_id = r.run_id AND (r.run_status <> 'queued' OR $3 = 'in_doubt')
         )
         SELECT r.run_id, r.run_status, r.code, r.lease_key, r.followed FROM r";
     if moves.is_empty() {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::context::{Context, Ended};
+use super::jobs::Jobs;
 use super::recovery::Recovery;
 use super::retry::Retry;
 use super::sealing::Sealing;
@@ -43,6 +44,7 @@ pub fn run(context: &Context) -> Ended {
         memory: Memory::default(),
         sealing: Sealing::start(),
         recovery: Recovery::start(),
+        jobs: Jobs::start(),
         careful_until: None,
         look: true,
         look_at: None,
@@ -75,6 +77,7 @@ struct Worker<'a> {
     memory: Memory,
     sealing: Sealing,
     recovery: Recovery,
+    jobs: Jobs,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -115,6 +118,13 @@ impl Worker<'_> {
         }
         if self.context.take_wake() {
             self.look = true;
+            self.jobs.notice();
+            self.tend_by(TEND_NEW);
+        }
+        // Before the claim, so that what becomes a run goes out in the same turn.
+        if self.jobs.step(self.context)? {
+            self.look = true;
+            self.sealing.notice();
             self.tend_by(TEND_NEW);
         }
         self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
@@ -177,6 +187,7 @@ impl Worker<'_> {
         if self.calls.collect(self.context, &mut self.memory.flow)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
+            self.jobs.notice();
             self.sealing.notice();
         }
         Ok(())
@@ -190,6 +201,7 @@ impl Worker<'_> {
         if found.lost > 0 {
             self.pay_at.get_or_insert_with(Instant::now);
         }
+        self.jobs.notice();
         self.sealing.notice();
         Ok(())
     }
@@ -231,6 +243,7 @@ impl Worker<'_> {
         let next_due = self.memory.next_due().filter(|at| *at > asked);
         self.look_at = due.into_iter().chain(next_due).min();
         if claimed.seen > 0 {
+            self.jobs.notice();
             self.sealing.notice();
         }
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
@@ -373,7 +386,7 @@ impl Worker<'_> {
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
         }
-        if let Some(due) = self.sealing.wait(now) {
+        for due in [self.sealing.wait(now), self.jobs.wait(now)].into_iter().flatten() {
             wait = wait.min(due);
         }
         wait
@@ -386,6 +399,7 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
+            self.jobs.notice();
         }
         // Or what nobody has told of, as after COMMIT PREPARED.
         if woken.latch || woken.readable || timeout >= guc::poll_interval() {
