@@ -13,10 +13,15 @@ SEED ?=
 # Whose PostgreSQL `make install` installs into.
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test chaos install lint clean
+# What dry-run writes to, and what it compares with; the exit code is 1 where something is worse.
+OUT ?=
+BASELINE ?=
+
+.PHONY: help demo dry-run test chaos install lint clean
 
 help:
 	@echo "make demo                 build, start a private cluster and an agent, and show the whole of it"
+	@echo "make dry-run              plan and verify all 103 KG tools, a verdict each; OUT=now.json BASELINE=then.json"
 	@echo "make test                 every test on PostgreSQL 15 and 16; PG=18 for one version, KINDS=\"$(KINDS)\""
 	@echo "make chaos                random load and $(CYCLES) crashes, then ledger and agent compared; CYCLES=25 SEED=1 PG=16"
 	@echo "make install PG_CONFIG=…  build for production and install into that PostgreSQL"
@@ -27,6 +32,11 @@ demo:
 	@.ci/setup $(PG)
 	@.ci/install-dev $(PG)
 	@examples/demo.sh $(PG)
+
+dry-run:
+	@.ci/setup $(PG)
+	@.ci/install-dev $(PG)
+	@OUT="$(OUT)" BASELINE="$(BASELINE)" examples/dry_run.sh --pg $(PG)
 
 test:
 	@.ci/setup $(PGS) pgspot

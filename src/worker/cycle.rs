@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::jobs::Jobs;
+use super::paying::Paying;
 use super::recovery::Recovery;
 use super::retry::Retry;
 use super::sealing::Sealing;
@@ -19,8 +20,8 @@ use crate::pg::{latch, session, signals};
 use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::pick::Memory;
-use crate::run::{inquire, leases, usage, watch};
-use crate::store::{attempt, extension, grant, port, queue, worker_life};
+use crate::run::{inquire, leases, watch};
+use crate::store::{attempt, extension, grant, port, queue, request, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -45,18 +46,17 @@ pub fn run(context: &Context) -> Ended {
         sealing: Sealing::start(),
         recovery: Recovery::start(),
         jobs: Jobs::start(),
+        paying: Paying::start(),
         careful_until: None,
         look: true,
         look_at: None,
         open_at: None,
         doubts: true,
         tend_at: now,
-        // A worker before this one may have left something to count.
-        pay_at: Some(now),
+        caught_up_at: None,
         collecting: Retry::new("recording results"),
         claiming: Retry::new("claiming"),
         tending: Retry::new("tending leases"),
-        paying: Retry::new("moving usage_count and last_executed"),
         watching: Retry::new("looking at the master toggle"),
         inquiring: Retry::new("asking about runs in doubt"),
     };
@@ -77,6 +77,7 @@ struct Worker<'a> {
     sealing: Sealing,
     recovery: Recovery,
     jobs: Jobs,
+    paying: Paying,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -88,12 +89,11 @@ struct Worker<'a> {
     /// There may be runs in doubt that it is time to ask about.
     doubts: bool,
     tend_at: Instant,
-    /// When the catalogue's counters are to be moved; `None` when nothing is owed.
-    pay_at: Option<Instant>,
+    /// When the request table was last compared with the ledger.
+    caught_up_at: Option<Instant>,
     collecting: Retry,
     claiming: Retry,
     tending: Retry,
-    paying: Retry,
     watching: Retry,
     inquiring: Retry,
 }
@@ -133,9 +133,9 @@ impl Worker<'_> {
             let outcome = self.watch();
             self.watching.note(outcome)?;
         }
-        if self.paying.is_due() {
-            let outcome = self.pay();
-            self.paying.note(outcome)?;
+        self.paying.step(self.context)?;
+        if request::has_missed() {
+            self.tend_by(TEND_EVERY);
         }
         if self.tending.is_due() {
             let outcome = self.tend();
@@ -153,8 +153,7 @@ impl Worker<'_> {
     /// and what was out is in doubt.
     fn leave(&mut self) -> Result<Duration, Trouble> {
         if self.calls.in_flight() == 0 {
-            let outcome = self.pay();
-            self.paying.note(outcome)?;
+            self.paying.finish(self.context)?;
             self.sealing.finish(self.context)?;
             let (worker, what) = (self.context.identity, c"leaving");
             turn::transaction(self.context, what, |_| worker_life::end(worker))?;
@@ -179,7 +178,7 @@ impl Worker<'_> {
 
     fn collect(&mut self) -> Result<(), Trouble> {
         if self.calls.collect(self.context, &mut self.memory.flow)? {
-            self.pay_at.get_or_insert_with(Instant::now);
+            self.paying.owe();
             self.look = true;
             self.jobs.notice();
             self.sealing.notice();
@@ -193,7 +192,7 @@ impl Worker<'_> {
             self.careful_until = Some(Instant::now() + CAREFUL);
         }
         if found.lost > 0 {
-            self.pay_at.get_or_insert_with(Instant::now);
+            self.paying.owe();
         }
         self.jobs.notice();
         self.sealing.notice();
@@ -298,11 +297,8 @@ impl Worker<'_> {
         if !std::mem::take(&mut self.doubts) || self.recovery.pending {
             return Ok(());
         }
-        let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
-        if turn::transaction(self.context, c"asking about runs in doubt", here)? {
-            for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
-                self.calls.inquire(inquiry);
-            }
+        for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
+            self.calls.inquire(inquiry);
         }
         Ok(())
     }
@@ -319,9 +315,13 @@ impl Worker<'_> {
         }
         let poll = guc::poll_interval();
         let worker = self.context.identity;
+        let behind = request::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + poll);
         let (more, due, orphans, doubts) = turn::transaction(self.context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
                 return Ok((false, None, false, false));
+            }
+            if behind {
+                request::catch_up()?;
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
@@ -330,6 +330,9 @@ impl Worker<'_> {
             let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
             Ok((more, due, attempt::has_orphans(worker)?, attempt::has_doubts()?))
         })?;
+        if behind {
+            self.caught_up_at = Some(now);
+        }
         self.doubts |= doubts;
         let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.tend_at = now + if more { Duration::ZERO } else { next };
@@ -342,24 +345,12 @@ impl Worker<'_> {
         self.tend_at = self.tend_at.min(Instant::now() + wait.max(TEND_EVERY));
     }
 
-    /// Moves the catalogue's counters. A failure is the catalogue owner's affair; the debt stays until it is paid.
-    fn pay(&mut self) -> Result<(), Trouble> {
-        if self.pay_at.is_some_and(|at| Instant::now() >= at) {
-            turn::transaction(self.context, c"counting executions", usage::pay)?;
-            self.pay_at = None;
-        }
-        Ok(())
-    }
-
     /// How long until a step is due. A step that failed is due when its pause is over, whatever it has to do.
     fn next_turn(&self) -> Duration {
         let now = Instant::now();
         let mut wait = guc::poll_interval().min(self.tending.wait(self.tend_at, now));
         if self.recovery.pending || (self.look && self.room() > 0) {
             wait = wait.min(self.claiming.wait(now, now));
-        }
-        if let Some(pay_at) = self.pay_at {
-            wait = wait.min(self.paying.wait(pay_at, now));
         }
         if let Some(at) = self.look_at {
             wait = wait.min(self.claiming.wait(at, now));
@@ -376,7 +367,7 @@ impl Worker<'_> {
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
         }
-        for due in [self.sealing.wait(now), self.jobs.wait(now)].into_iter().flatten() {
+        for due in [self.sealing.wait(now), self.jobs.wait(now), self.paying.wait(now)].into_iter().flatten() {
             wait = wait.min(due);
         }
         wait

@@ -19,6 +19,7 @@ pub mod hold;
 pub mod jobs;
 pub mod launcher;
 pub mod pace;
+pub mod paying;
 pub mod recovery;
 mod retry;
 pub mod sealing;
