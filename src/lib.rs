@@ -41,10 +41,10 @@ pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["
 pgrx::extension_sql_file!("../sql/32_breaker.sql", name = "breaker", requires = ["config"]);
 pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["breaker"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
-pgrx::extension_sql_file!("../sql/73_request.sql", name = "request", requires = ["api"]);
-pgrx::extension_sql_file!("../sql/74_observe.sql", name = "observe", requires = ["request"]);
-pgrx::extension_sql_file!("../sql/75_jobs.sql", name = "jobs", requires = ["observe"]);
-pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["jobs"], finalize);
+pgrx::extension_sql_file!("../sql/52_jobs.sql", name = "jobs", requires = ["api"]);
+pgrx::extension_sql_file!("../sql/56_request.sql", name = "request", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/57_observe.sql", name = "observe", requires = ["request"]);
+pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["observe"], finalize);
 
 /// Called when the library is loaded, by the postmaster or by a session.
 #[allow(non_snake_case)]

@@ -1,4 +1,4 @@
-//! The triggers of the request table; sql/73_request.sql declares them. Columns in, columns out.
+//! The triggers of the request table; sql/56_request.sql declares them. Columns in, columns out.
 //!
 //! Does not live here: what a row means (`run::request_row`).
 

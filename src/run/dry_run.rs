@@ -104,6 +104,14 @@ pub fn report(process_run_id: Uuid, baseline: Baseline) -> Result<Vec<Line>, Dot
     Ok(lines.into_values().collect())
 }
 
+/// The last runs of a tool.
+#[derive(Default)]
+struct Runs {
+    plan: Option<Seen>,
+    verify: Option<Seen>,
+    fingerprint: Option<String>,
+}
+
 fn outcomes(
     extension: &Extension,
     caller: pgrx::pg_sys::Oid,
@@ -112,17 +120,17 @@ fn outcomes(
     let roles: Vec<_> =
         shares(extension, caller, process_run_id)?.into_iter().map(|share| share.requested_by).collect();
     let looked = extension::as_owner(extension, || process_run::looked(process_run_id, &roles))?;
-    let mut tools: BTreeMap<String, (Option<Seen>, Option<Seen>, Option<String>)> = BTreeMap::new();
+    let mut tools: BTreeMap<String, Runs> = BTreeMap::new();
     for run in looked {
         let tool = tools.entry(run.code).or_default();
         if run.mode == Mode::Plan {
-            tool.0 = Some(run.seen);
-            tool.2 = run.fingerprint;
+            tool.plan = Some(run.seen);
+            tool.fingerprint = run.fingerprint;
         } else {
-            tool.1 = Some(run.seen);
+            tool.verify = Some(run.seen);
         }
     }
-    let outcome = |(code, (plan, verify, fingerprint)): (String, (Option<Seen>, Option<Seen>, Option<String>))| {
+    let outcome = |(code, Runs { plan, verify, fingerprint }): (String, Runs)| {
         let (verdict, why) = judge(plan.as_ref(), verify.as_ref());
         let status = |seen: &Option<Seen>| seen.as_ref().map(|seen| seen.status.as_str().to_owned());
         let reason = |seen: &Option<Seen>| seen.as_ref().and_then(|seen| seen.reason.clone());
