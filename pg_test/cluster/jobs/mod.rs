@@ -69,7 +69,10 @@ impl Jobs {
         let tell = || {
             let log = self.bench.cluster.log();
             let tail: Vec<&str> = log.lines().rev().take(15).collect();
-            format!("job {id} is {status}; it is {}\n{}", self.job(id), tail.join("\n"))
+            let links: Vec<String> = self.bench.all("SELECT l::text FROM dot_wrapper.job_link l", &[]);
+            let queue: Vec<String> = self.bench.all("SELECT q::text FROM dot_wrapper.dot_queue q", &[]);
+            let (job, runs) = (self.job(id), self.runs(id));
+            format!("job {id} is {status}; it is {job}\n{runs:?}\n{links:?}\n{queue:?}\n{}", tail.join("\n"))
         };
         crate::harness::wait::until_or(look, tell)
     }
