@@ -14,6 +14,7 @@ mod agents;
 mod dry_run;
 mod harness;
 mod invariants;
+mod jobs;
 mod life;
 mod observation;
 mod promises;

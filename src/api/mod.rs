@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err)] // pgrx raises a Result's error with its SQLSTATE only if it is an ErrorReport
 
 mod observe;
+mod requests;
 
 use std::time::Duration;
 
@@ -188,24 +189,31 @@ const RESERVED_KEY: &str = "$serde_json::private::Number";
 
 /// PostgreSQL has parsed it already; what is left to refuse is nesting that no agent could read, and a reserved key.
 fn parse(name: &str, text: Option<JsonText>) -> Result<Option<serde_json::Value>, ErrorReport> {
+    text.map(|text| read_json(name, &text.0)).transpose().map_err(report)
+}
+
+fn read_json(name: &str, text: &str) -> Result<serde_json::Value, DotError> {
     // In the text of a jsonb, a key and nothing else is followed by a colon; quotes inside of strings are escaped.
-    if text.as_ref().is_some_and(|text| text.0.contains(&format!("\"{RESERVED_KEY}\": "))) {
+    if text.contains(&format!("\"{RESERVED_KEY}\": ")) {
         let reserved = format!("{name} has a reserved key");
-        return Err(report(DotError::new(SqlState::InvalidParameterValue, reserved).detail(RESERVED_KEY)));
+        return Err(DotError::new(SqlState::InvalidParameterValue, reserved).detail(RESERVED_KEY));
     }
-    let parsed = text.map(|text| serde_json::from_str(&text.0)).transpose();
-    parsed.map_err(|why| {
-        report(DotError::new(SqlState::ProgramLimitExceeded, format!("{name} cannot be read")).detail(why.to_string()))
+    serde_json::from_str(text).map_err(|why| {
+        DotError::new(SqlState::ProgramLimitExceeded, format!("{name} cannot be read")).detail(why.to_string())
     })
 }
 
 fn woken(requested: Requested) -> Row {
+    wake_for(&requested);
+    requested.row
+}
+
+fn wake_for(requested: &Requested) {
     if requested.admitted {
         wake::request_wake();
     } else {
         wake::request_seal();
     }
-    requested.row
 }
 
 fn worker_facts() -> WorkerFacts {

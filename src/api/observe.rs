@@ -1,4 +1,4 @@
-//! The SQL surface of observation and of the dry run: one function per SQL function of sql/74_observe.sql. Arguments in,
+//! The SQL surface of observation and of the dry run: one function per SQL function of sql/57_observe.sql. Arguments in,
 //! errors out.
 
 use pgrx::iter::TableIterator;
@@ -13,7 +13,7 @@ use crate::pg::rows::Row;
 use crate::run::dry_run::Baseline;
 use crate::run::{dry_run, observe, wait_all};
 
-/// See the COMMENT in sql/74_observe.sql.
+/// See the COMMENT in sql/57_observe.sql.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)] // the shape that pgrx wants for RETURNS TABLE
 fn fn_dot_iu_commands() -> Result<
@@ -58,7 +58,7 @@ fn fn_dot_iu_commands() -> Result<
     })))
 }
 
-/// See the COMMENT in sql/74_observe.sql.
+/// See the COMMENT in sql/57_observe.sql.
 #[pg_extern(sql = false)]
 fn fn_dot_wait_all(
     process_run_id: Option<pgrx::Uuid>,
@@ -68,7 +68,7 @@ fn fn_dot_wait_all(
     wait_all::wait(process_run_id, limit(timeout)?).map_err(report)
 }
 
-/// See the COMMENT in sql/74_observe.sql.
+/// See the COMMENT in sql/57_observe.sql.
 #[pg_extern(sql = false)]
 #[allow(clippy::type_complexity)] // the shape that pgrx wants for RETURNS TABLE
 fn fn_dot_dry_run_report(

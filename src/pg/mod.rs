@@ -27,4 +27,5 @@ pub mod xact;
 
 pub mod rows;
 pub mod settings;
+pub mod trigger;
 pub mod user;

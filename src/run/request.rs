@@ -18,7 +18,7 @@ use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
-use crate::domain::via::Via;
+use crate::domain::via::{Source, Via};
 use crate::domain::{canonical, lane, lease};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
@@ -279,11 +279,7 @@ fn record(
 ) -> Result<Requested, DotError> {
     let (status, block) = first_state(call.mode, findings)?;
     let admitted = status == RunStatus::Queued;
-    let request = findings.request.as_ref().map(|request| {
-        let mut shown = request.masked();
-        shown["body"]["fencing_token"] = json!(lease.token);
-        shown
-    });
+    let request = findings.request.as_ref().map(|order| order.clone().with_token(lease.token).masked());
     let gates = findings.to_json();
     let policy = findings.policy.as_ref().filter(|_| admitted);
     let new = NewRun {
@@ -316,6 +312,7 @@ fn record(
             code: &call.code,
             endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
             lease_wait: lease.waits,
+            followed: via.source == Source::Request,
         };
         let claims = claims(call, via, question, requester, lease);
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;

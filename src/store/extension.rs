@@ -82,6 +82,14 @@ fn is_known(version: &str) -> bool {
     VERSIONS.contains(&version)
 }
 
+/// The extension, whoever asks and whatever its version; `None` when it is not here.
+///
+/// # Errors
+/// XX000 only.
+pub fn find() -> Result<Option<Extension>, DotError> {
+    Ok(installed()?.map(|(extension, _)| extension))
+}
+
 const INSTALLED: &str = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid, e.extversion
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";

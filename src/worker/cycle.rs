@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::context::{Context, Ended};
+use super::jobs::Jobs;
 use super::recovery::Recovery;
 use super::retry::Retry;
 use super::sealing::Sealing;
@@ -19,7 +20,7 @@ use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::pick::Memory;
 use crate::run::{inquire, leases, usage, watch};
-use crate::store::{attempt, extension, grant, port, queue, worker_life};
+use crate::store::{attempt, extension, grant, port, queue, request, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
@@ -43,12 +44,14 @@ pub fn run(context: &Context) -> Ended {
         memory: Memory::default(),
         sealing: Sealing::start(),
         recovery: Recovery::start(),
+        jobs: Jobs::start(),
         careful_until: None,
         look: true,
         look_at: None,
         open_at: None,
         doubts: true,
         tend_at: now,
+        caught_up_at: None,
         // A worker before this one may have left something to count.
         pay_at: Some(now),
         collecting: Retry::new("recording results"),
@@ -74,6 +77,7 @@ struct Worker<'a> {
     memory: Memory,
     sealing: Sealing,
     recovery: Recovery,
+    jobs: Jobs,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -85,6 +89,8 @@ struct Worker<'a> {
     /// There may be runs in doubt that it is time to ask about.
     doubts: bool,
     tend_at: Instant,
+    /// When the request table was last compared with the ledger.
+    caught_up_at: Option<Instant>,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
     collecting: Retry,
@@ -112,6 +118,13 @@ impl Worker<'_> {
         }
         if self.context.take_wake() {
             self.look = true;
+            self.jobs.notice();
+            self.tend_by(TEND_NEW);
+        }
+        // Before the claim, so that what becomes a run goes out in the same turn.
+        if self.jobs.step(self.context)? {
+            self.look = true;
+            self.sealing.notice();
             self.tend_by(TEND_NEW);
         }
         self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
@@ -126,6 +139,9 @@ impl Worker<'_> {
         if self.paying.is_due() {
             let outcome = self.pay();
             self.paying.note(outcome)?;
+        }
+        if request::has_missed() {
+            self.tend_by(TEND_EVERY);
         }
         if self.tending.is_due() {
             let outcome = self.tend();
@@ -171,6 +187,7 @@ impl Worker<'_> {
         if self.calls.collect(self.context, &mut self.memory.flow)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
+            self.jobs.notice();
             self.sealing.notice();
         }
         Ok(())
@@ -184,6 +201,7 @@ impl Worker<'_> {
         if found.lost > 0 {
             self.pay_at.get_or_insert_with(Instant::now);
         }
+        self.jobs.notice();
         self.sealing.notice();
         Ok(())
     }
@@ -225,6 +243,7 @@ impl Worker<'_> {
         let next_due = self.memory.next_due().filter(|at| *at > asked);
         self.look_at = due.into_iter().chain(next_due).min();
         if claimed.seen > 0 {
+            self.jobs.notice();
             self.sealing.notice();
         }
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
@@ -285,11 +304,8 @@ impl Worker<'_> {
         if !std::mem::take(&mut self.doubts) || self.recovery.pending {
             return Ok(());
         }
-        let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
-        if turn::transaction(self.context, c"asking about runs in doubt", here)? {
-            for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
-                self.calls.inquire(inquiry);
-            }
+        for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
+            self.calls.inquire(inquiry);
         }
         Ok(())
     }
@@ -306,9 +322,13 @@ impl Worker<'_> {
         }
         let poll = guc::poll_interval();
         let worker = self.context.identity;
+        let behind = request::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + poll);
         let (more, due, orphans, doubts) = turn::transaction(self.context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
                 return Ok((false, None, false, false));
+            }
+            if behind {
+                request::catch_up()?;
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
@@ -317,6 +337,9 @@ impl Worker<'_> {
             let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
             Ok((more, due, attempt::has_orphans(worker)?, attempt::has_doubts()?))
         })?;
+        if behind {
+            self.caught_up_at = Some(now);
+        }
         self.doubts |= doubts;
         let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.tend_at = now + if more { Duration::ZERO } else { next };
@@ -363,7 +386,7 @@ impl Worker<'_> {
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
         }
-        if let Some(due) = self.sealing.wait(now) {
+        for due in [self.sealing.wait(now), self.jobs.wait(now)].into_iter().flatten() {
             wait = wait.min(due);
         }
         wait
@@ -376,6 +399,7 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
+            self.jobs.notice();
         }
         // Or what nobody has told of, as after COMMIT PREPARED.
         if woken.latch || woken.readable || timeout >= guc::poll_interval() {

@@ -16,6 +16,7 @@ pub mod context;
 pub mod cycle;
 pub mod database;
 pub mod hold;
+pub mod jobs;
 pub mod launcher;
 pub mod pace;
 pub mod recovery;
