@@ -8,6 +8,7 @@
 //!     invariants  one file per invariant of the design      agents   agents that misbehave
 //!     observation  runs and commands side by side       dry_run  all KG tools planned and verified
 //!     promises    the promises of docs/guarantees.md, with their figures
+//!     requests    the request table
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
@@ -18,3 +19,4 @@ mod jobs;
 mod life;
 mod observation;
 mod promises;
+mod requests;
