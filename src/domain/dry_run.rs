@@ -111,6 +111,33 @@ pub struct Outcome {
     pub fingerprint: Option<String>,
 }
 
+/// A tool's newest plan and verify in a process run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// Its plan.
+    pub plan: Option<Seen>,
+    /// Its verify.
+    pub verify: Option<Seen>,
+    /// Of the plan.
+    pub fingerprint: Option<String>,
+}
+
+impl Tried {
+    /// What it came to, and why in one line.
+    pub fn outcome(self, code: String) -> (Outcome, String) {
+        let (verdict, why) = judge(self.plan.as_ref(), self.verify.as_ref());
+        let split = |seen: Option<Seen>| {
+            let status = seen.as_ref().map(|seen| seen.status.as_str().to_owned());
+            (status, seen.and_then(|seen| seen.reason))
+        };
+        let ((plan_status, plan_reason), (verify_status, verify_reason)) = (split(self.plan), split(self.verify));
+        let verdict = verdict.as_str().to_owned();
+        let fingerprint = self.fingerprint;
+        let outcome = Outcome { code, verdict, plan_status, plan_reason, verify_status, verify_reason, fingerprint };
+        (outcome, why)
+    }
+}
+
 /// How a tool stands against the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::wait_all::shares;
-use crate::domain::dry_run::{Change, Outcome, Seen, compare, judge};
+use crate::domain::dry_run::{Change, Outcome, Tried, compare};
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::mode::Mode;
 use crate::pg::object::Use;
@@ -104,14 +104,6 @@ pub fn report(process_run_id: Uuid, baseline: Baseline) -> Result<Vec<Line>, Dot
     Ok(lines.into_values().collect())
 }
 
-/// The last runs of a tool.
-#[derive(Default)]
-struct Runs {
-    plan: Option<Seen>,
-    verify: Option<Seen>,
-    fingerprint: Option<String>,
-}
-
 fn outcomes(
     extension: &Extension,
     caller: pgrx::pg_sys::Oid,
@@ -120,7 +112,7 @@ fn outcomes(
     let roles: Vec<_> =
         shares(extension, caller, process_run_id)?.into_iter().map(|share| share.requested_by).collect();
     let looked = extension::as_owner(extension, || process_run::looked(process_run_id, &roles))?;
-    let mut tools: BTreeMap<String, Runs> = BTreeMap::new();
+    let mut tools: BTreeMap<String, Tried> = BTreeMap::new();
     for run in looked {
         let tool = tools.entry(run.code).or_default();
         if run.mode == Mode::Plan {
@@ -130,22 +122,7 @@ fn outcomes(
             tool.verify = Some(run.seen);
         }
     }
-    let outcome = |(code, Runs { plan, verify, fingerprint }): (String, Runs)| {
-        let (verdict, why) = judge(plan.as_ref(), verify.as_ref());
-        let status = |seen: &Option<Seen>| seen.as_ref().map(|seen| seen.status.as_str().to_owned());
-        let reason = |seen: &Option<Seen>| seen.as_ref().and_then(|seen| seen.reason.clone());
-        let outcome = Outcome {
-            code,
-            verdict: verdict.as_str().to_owned(),
-            plan_status: status(&plan),
-            plan_reason: reason(&plan),
-            verify_status: status(&verify),
-            verify_reason: reason(&verify),
-            fingerprint,
-        };
-        (outcome, why)
-    };
-    Ok(tools.into_iter().map(outcome).collect())
+    Ok(tools.into_iter().map(|(code, tried)| tried.outcome(code)).collect())
 }
 
 /// What the catalogue calls them, as far as it can be read.
