@@ -59,7 +59,7 @@ CREATE TABLE dot_wrapper.job_link (
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE dot_wrapper.job_link IS
     'Jobs whose run is not over, or whose outcome is not written yet; and, without a run, jobs that could not be taken.';
-COMMENT ON COLUMN dot_wrapper.job_link.relation IS 'dot_wrapper.job_source.relation when the job was taken';
+COMMENT ON COLUMN dot_wrapper.job_link.relation IS 'The table, quoted, when the job was taken';
 COMMENT ON COLUMN dot_wrapper.job_link.job_id IS 'The job''s key, as text';
 COMMENT ON COLUMN dot_wrapper.job_link.changed IS 'The run has moved, and the job does not show it yet';
 COMMENT ON COLUMN dot_wrapper.job_link.due IS 'Not touched before';

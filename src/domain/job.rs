@@ -167,6 +167,9 @@ impl Words {
     /// # Errors
     /// A line for people. A word for queued that is also another's would take the same jobs again and again.
     pub fn parse(value: Value) -> Result<Words, String> {
+        if !value.is_object() {
+            return Err("status_words: it must be a JSON object".to_owned());
+        }
         let words: Words = serde_json::from_value(value).map_err(|why| format!("status_words: {why}"))?;
         if words.all()[1..].contains(&words.all()[0]) {
             return Err(format!("status_words: \"{}\" means queued and something else", shorten(&words.queued)));

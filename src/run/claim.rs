@@ -122,11 +122,11 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     breaker::save(&memory.flow)?;
     let candidates = candidate::take(&run_ids)?;
     let seen = candidates.len();
-    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling.
-    let mut locked: HashSet<Uuid> = run_ids.into_iter().collect();
-    for candidate in &candidates {
-        locked.remove(&candidate.run_id);
-    }
+    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling. What is gone is forgotten:
+    // it must not stand before others that wait for the same key.
+    let taken: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.run_id).collect();
+    let missed: Vec<Uuid> = run_ids.into_iter().filter(|run_id| !taken.contains(run_id)).collect();
+    let locked = queue::still_queued(&missed)?;
     let soon = (!locked.is_empty()).then_some(LOCKED);
     if seen == 0 {
         let due = queue::waits()?.into_iter().chain(soon).min();

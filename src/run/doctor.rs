@@ -79,7 +79,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
         checks.extend(super::breaker::checks(session.closures()?));
-        checks.extend(super::jobs::checks(&extension)?);
+        checks.extend(super::job_checks::all(&extension)?);
         checks.extend(strangers()?);
         checks.extend(unfinished()?);
         // What nobody but a person may be able to end comes first.

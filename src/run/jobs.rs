@@ -7,17 +7,18 @@
 
 use std::time::Duration;
 
-use super::doctor::{self, Check};
 use super::request::{self, WorkerFacts};
-use crate::domain::call::shorten;
+use super::session::Session;
+use crate::domain::call::{Raw, shorten};
 use crate::domain::decide::one_line;
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::job::{self as rules, Job, Standing};
-use crate::domain::via::{Overlap, Source as Origin, Via};
+use crate::domain::via::{Source as Origin, Via};
 use crate::guc;
 use crate::pg::caught::Caught;
 use crate::pg::fail_point::{self, Point};
-use crate::pg::{log, session, user, xact};
+use crate::pg::object::Use;
+use crate::pg::{log, session, xact};
 use crate::store::extension::{self, Extension};
 use crate::store::foreign::{self, Refused};
 use crate::store::job::{self, Found, Source, Table};
@@ -60,7 +61,7 @@ pub fn look(extension: &Extension) -> Result<Looked, DotError> {
         return Ok(looked);
     }
     looked.is_set_up = true;
-    let table = match job::open(extension, &source) {
+    let table = match job::open(extension, &source, Use::Write) {
         Ok(table) => table,
         Err(why) => {
             looked.trouble = Some(why);
@@ -72,12 +73,14 @@ pub fn look(extension: &Extension) -> Result<Looked, DotError> {
         (Ok(false), _) => {}
         (Err(why), _) => looked.trouble = Some(why),
         (Ok(true), None) => looked.trouble = Some(no_role(&source)),
-        (Ok(true), Some(requester)) => take(&source, &table, requester, &mut looked)?,
+        (Ok(true), Some(requester)) => {
+            Taking { extension, source: &source, table: &table, requester }.take(&mut looked)?
+        }
     }
     Ok(looked)
 }
 
-fn no_role(source: &Source) -> String {
+pub(super) fn no_role(source: &Source) -> String {
     format!("there is no role {}, as which jobs would run", source.run_as.0)
 }
 
@@ -122,34 +125,100 @@ fn tell_one(source: &Source, table: &Table, id: &str, standing: &Standing) -> Re
     if over { job_link::unlink(&source.relation, id) } else { job_link::shown(&source.relation, id) }.map_err(own)
 }
 
-/// Jobs that wait.
-fn take(source: &Source, table: &Table, requester: pgrx::pg_sys::Oid, looked: &mut Looked) -> Result<(), DotError> {
-    let but = job_link::passed_over(&source.relation)?;
-    let max_payload = guc::max_args_bytes() + rules::MARGIN;
-    let jobs = match table.waiting(&source.families, &but, max_payload, source.batch) {
-        Ok(jobs) => jobs,
-        Err(refused) => {
-            looked.trouble = Some(format!("{}: {}", source.relation, refused.text()));
+/// What jobs are taken with.
+struct Taking<'a> {
+    extension: &'a Extension,
+    source: &'a Source,
+    table: &'a Table,
+    requester: pgrx::pg_sys::Oid,
+}
+
+impl Taking<'_> {
+    /// Jobs that wait.
+    fn take(&self, looked: &mut Looked) -> Result<(), DotError> {
+        let source = self.source;
+        let but = job_link::passed_over(&source.relation)?;
+        let max_payload = guc::max_args_bytes() + rules::MARGIN;
+        let jobs = match self.table.waiting(&source.families, &but, max_payload, source.batch) {
+            Ok(jobs) => jobs,
+            Err(refused) => {
+                looked.trouble = Some(format!("{}: {}", source.relation, refused.text()));
+                return Ok(());
+            }
+        };
+        if jobs.is_empty() {
             return Ok(());
         }
-    };
-    looked.more |= i64::try_from(jobs.len()).is_ok_and(|n| n == source.batch);
-    for job in jobs {
-        if !foreign::has_time() {
-            looked.more = true;
-            break;
-        }
-        match take_one(source, table, requester, &job) {
-            Ok(code) => looked.codes.extend(code),
-            Err(Fault::Misuse(why)) => refuse(source, table, &job, &why, looked)?,
-            Err(Fault::NotNow(why)) => {
-                job_link::trouble(&source.relation, &job.id, MOMENT, &why)?;
-                looked.rest(MOMENT);
+        looked.more |= i64::try_from(jobs.len()).is_ok_and(|n| n == source.batch);
+        let wishes: Vec<_> = jobs.iter().map(|job| rules::request(&source.relation, job)).collect();
+        let codes: Vec<String> = wishes.iter().flatten().filter_map(|raw| raw.code.clone()).collect();
+        // One sitting of the gates for all of them. The second gate asks again before anything is sent.
+        let mut session = extension::as_owner(self.extension, || Session::open(self.extension, Some(&codes)))?;
+        for (job, raw) in jobs.iter().zip(wishes) {
+            if !foreign::has_time() {
+                looked.more = true;
+                break;
             }
-            Err(Fault::Failed(why)) => rest(source, &job, &why, looked)?,
+            match self.one(&mut session, job, raw) {
+                Ok(code) => looked.codes.push(code),
+                Err(Fault::Misuse(why)) => self.refuse(job, &why, looked)?,
+                Err(Fault::NotNow(why)) => {
+                    job_link::trouble(&source.relation, &job.id, MOMENT, &why)?;
+                    looked.rest(MOMENT);
+                }
+                Err(Fault::Failed(why)) => self.rest(job, &why, looked)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One job: the run, the job's row and the link between them, or none of it. The run's tool.
+    fn one(&self, session: &mut Session, job: &Job, raw: Result<Raw, DotError>) -> Result<String, Fault> {
+        let relation = &self.source.relation;
+        xact::subtransaction_or_rollback(|| {
+            let via = Via {
+                source: Origin::Job,
+                source_ref: Some(job.id.clone()),
+                actor: job.actor.clone().filter(|actor| !actor.is_empty()),
+                requester: Some(self.requester.to_u32()),
+                waits: true,
+                ..Via::call()
+            };
+            let worker = WorkerFacts { preloaded: true, alive: true };
+            let raw = raw?;
+            let requested = extension::as_owner(self.extension, || request::in_session(session, raw, via, worker))?;
+            let (standing, code) = job_link::standing(requested.run_id)?;
+            self.table.write(&job.id, &standing)?;
+            if standing.is_over() {
+                job_link::unlink(relation, &job.id)?;
+            } else {
+                job_link::link(relation, &job.id, requested.run_id, !requested.admitted)?;
+            }
+            fail_point::at(Point::JobTaken, &code);
+            Ok(code)
+        })?
+    }
+
+    /// A job that can never become a run ends here.
+    fn refuse(&self, job: &Job, why: &DotError, looked: &mut Looked) -> Result<(), DotError> {
+        let standing = Standing::misuse(why);
+        let said = one_line(standing.message.as_deref().unwrap_or_default());
+        match self.table.write(&job.id, &standing) {
+            Ok(()) => {
+                let (id, relation) = (shorten(&job.id), &self.source.relation);
+                log::line(&format!("dot_wrapper: job {id} of {relation} is refused: {said}"));
+                job_link::unlink(relation, &job.id)
+            }
+            Err(refused) => self.rest(job, &format!("{said}; and it cannot be refused: {}", refused.text()), looked),
         }
     }
-    Ok(())
+
+    /// A job with which something is wrong that somebody may put right.
+    fn rest(&self, job: &Job, why: &str, looked: &mut Looked) -> Result<(), DotError> {
+        complain(self.source, &job.id, why);
+        looked.rest(REST);
+        job_link::trouble(&self.source.relation, &job.id, REST, &one_line(why))
+    }
 }
 
 /// Why a job has not become a run.
@@ -192,118 +261,7 @@ impl From<Caught> for Fault {
     }
 }
 
-/// One job: the run, the job's row and the link between them, or none of it. The tool of a run that was requested anew.
-fn take_one(source: &Source, table: &Table, requester: pgrx::pg_sys::Oid, job: &Job) -> Result<Option<String>, Fault> {
-    xact::subtransaction_or_rollback(|| {
-        let raw = rules::request(&source.relation, job)?;
-        let via = Via {
-            source: Origin::Job,
-            source_ref: Some(job.id.clone()),
-            actor: job.actor.clone().filter(|actor| !actor.is_empty()),
-            requester: Some(requester.to_u32()),
-            waits: true,
-            start_by_s: None,
-            overlap: Overlap::Allow,
-            coalesce: false,
-        };
-        let requested = request::one_via(raw, via, WorkerFacts { preloaded: true, alive: true })?;
-        let (standing, code) = job_link::standing(requested.run_id)?;
-        table.write(&job.id, &standing)?;
-        if standing.is_over() {
-            job_link::unlink(&source.relation, &job.id)?;
-        } else {
-            job_link::link(&source.relation, &job.id, requested.run_id, !requested.admitted)?;
-        }
-        fail_point::at(Point::JobTaken, &code);
-        Ok(Some(code))
-    })?
-}
-
-/// A job that can never become a run ends here.
-fn refuse(source: &Source, table: &Table, job: &Job, why: &DotError, looked: &mut Looked) -> Result<(), DotError> {
-    let standing = Standing::misuse(why);
-    let said = one_line(standing.message.as_deref().unwrap_or_default());
-    match table.write(&job.id, &standing) {
-        Ok(()) => {
-            log::line(&format!("dot_wrapper: job {} of {} is refused: {said}", shorten(&job.id), source.relation));
-            job_link::unlink(&source.relation, &job.id)
-        }
-        Err(refused) => rest(source, job, &format!("{said}; and it cannot be refused: {}", refused.text()), looked),
-    }
-}
-
-fn rest(source: &Source, job: &Job, why: &str, looked: &mut Looked) -> Result<(), DotError> {
-    complain(source, &job.id, why);
-    looked.rest(REST);
-    job_link::trouble(&source.relation, &job.id, REST, &one_line(why))
-}
-
 fn complain(source: &Source, id: &str, why: &str) {
     let (id, relation, why) = (shorten(id), &source.relation, one_line(why));
     log::line(&format!("dot_wrapper: job {id} of {relation}: {why}; it is tried again in {} s", REST.as_secs()));
-}
-
-/// The doctor's findings about jobs.
-///
-/// # Errors
-/// XX000 only.
-pub(super) fn checks(extension: &Extension) -> Result<Vec<Check>, DotError> {
-    const NAME: &str = "jobs";
-    let schema = &extension.schema;
-    let enabled = job::is_enabled(extension);
-    let Some(source) = job::source()? else {
-        return Ok(vec![match enabled {
-            Ok(true) => doctor::warn(
-                NAME,
-                "queue.worker.enabled is true, but dot_wrapper.job_source has no row; no job is taken",
-                "INSERT INTO dot_wrapper.job_source (run_as) VALUES ('a role that may call fn_dot_run');",
-            ),
-            _ => doctor::ok(NAME, "dot_wrapper.job_source has no row; no job is taken"),
-        }]);
-    };
-    let (troubles, example, strays) = job_link::troubles(Some(&source.relation))?;
-    let mut checks = vec![one_check(extension, &source, enabled, schema)];
-    if let (true, Some(example)) = (troubles > 0, example) {
-        let found = format!("{troubles} jobs could not be read or written, one of them {example}");
-        checks.push(doctor::warn(NAME, found, "They are tried again every minute; see the server's log."));
-    }
-    if strays > 0 {
-        let found = format!("{strays} jobs of another table wait to hear of their runs");
-        checks.push(doctor::warn(NAME, found, "Set dot_wrapper.job_source.relation back until they have."));
-    }
-    Ok(checks)
-}
-
-fn one_check(extension: &Extension, source: &Source, enabled: Result<bool, String>, schema: &str) -> Check {
-    const NAME: &str = "jobs";
-    let of = format!("{} of {}", source.families.join(", "), source.relation);
-    let table = match job::open(extension, source) {
-        Ok(table) => table,
-        Err(why) => {
-            let advice = "Put the row of dot_wrapper.job_source right; NULL for a column that the table does not have.";
-            return doctor::block(NAME, format!("{why}; no job is taken"), advice);
-        }
-    };
-    let unknown = table.unknown_words();
-    if !unknown.is_empty() {
-        let found = format!("the status column of {} cannot be {}", source.relation, unknown.join(", "));
-        return doctor::block(NAME, found, "Name the table's own words in dot_wrapper.job_source.status_words.");
-    }
-    let Some(requester) = source.run_as.1 else {
-        return doctor::block(NAME, no_role(source), "UPDATE dot_wrapper.job_source SET run_as = …");
-    };
-    match enabled {
-        Err(why) => doctor::block(NAME, why, "Give dot_config to a trusted role."),
-        Ok(false) => doctor::warn(
-            NAME,
-            format!("queue.worker.enabled is not the word true; {of} wait"),
-            format!("UPDATE {schema}.dot_config SET value = 'true' WHERE key = 'queue.worker.enabled';"),
-        ),
-        Ok(true) if user::is_superuser(requester) => doctor::warn(
-            NAME,
-            format!("{of} run as {}, a superuser", source.run_as.0),
-            "A role that may call fn_dot_run and nothing else is enough.",
-        ),
-        Ok(true) => doctor::ok(NAME, format!("{of} run as {}", source.run_as.0)),
-    }
 }

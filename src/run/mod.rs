@@ -4,6 +4,7 @@
 //! Lives here: the order of steps, and which facts each gate is given. Does not live here: rules (`domain`), statements
 //! (`store`), or the question when to begin and end transactions (`api` and `worker`).
 
+mod job_checks;
 mod second_gate;
 
 pub mod bind;

@@ -65,12 +65,27 @@ pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
 pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
-    let requester = via.requester.map_or_else(Requester::current, |oid| Requester::of(oid.into()));
+    let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
         let mut session = Session::open(&extension, Some(std::slice::from_ref(&call.code)))?;
         request(&mut session, &requester, worker, &via, &call)
     })
+}
+
+/// As [`one_via`], as the extension's owner and in a session that has been opened for the tool, for many in one transaction.
+///
+/// # Errors
+/// As [`one`].
+pub(super) fn in_session(
+    session: &mut Session,
+    raw: Raw,
+    via: Via,
+    worker: WorkerFacts,
+) -> Result<Requested, DotError> {
+    let call = raw.check(crate::guc::max_args_bytes())?;
+    let via = via.tidy();
+    request(session, &Requester::by(&via), worker, &via, &call)
 }
 
 /// Who asks.
@@ -83,6 +98,10 @@ pub(super) struct Requester {
 impl Requester {
     pub(super) fn current() -> Self {
         Requester::of(user::current())
+    }
+
+    fn by(via: &Via) -> Self {
+        via.requester.map_or_else(Requester::current, |oid| Requester::of(oid.into()))
     }
 
     fn of(oid: pgrx::pg_sys::Oid) -> Self {

@@ -20,12 +20,12 @@ use crate::pg::object::{self, Relation, Use};
 pub struct Source {
     /// The role by which runs are requested, if there is one of that name.
     pub run_as: (String, Option<pg_sys::Oid>),
-    /// The table, as it is spelled there.
+    /// The table's name with its schema, quoted: the same however it is spelled there.
     pub relation: String,
     /// Its schema, if there is one of that name, and its own name.
     place: (Option<pg_sys::Oid>, String),
-    /// The same, quoted.
-    quoted: (String, String),
+    /// Its schema, quoted.
+    schema: String,
     /// Families whose jobs are taken.
     pub families: Vec<String>,
     /// Names of columns, in the order of [`COLUMNS`]; empty: there is none.
@@ -55,9 +55,10 @@ const FINISHED_AT: usize = 8;
 pub fn source() -> Result<Option<Source>, DotError> {
     let columns: Vec<String> = COLUMNS.iter().map(|column| format!("coalesce(j.{column}_column::text, '')")).collect();
     let sql = format!(
-        "SELECT j.run_as::text, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = j.run_as), j.relation,
+        "SELECT j.run_as::text, (SELECT r.oid FROM pg_catalog.pg_roles r WHERE r.rolname = j.run_as),
+                quote_ident(p.name[1]) || '.' || quote_ident(p.name[2]),
                 (SELECT n.oid FROM pg_catalog.pg_namespace n WHERE n.nspname = p.name[1]), p.name[2],
-                quote_ident(p.name[1]), quote_ident(p.name[2]), j.families, ARRAY[{}], j.status_words, j.batch::bigint
+                quote_ident(p.name[1]), j.families, ARRAY[{}], j.status_words, j.batch::bigint
          FROM dot_wrapper.job_source j, LATERAL (SELECT parse_ident(j.relation) AS name) p",
         columns.join(", ")
     );
@@ -66,11 +67,11 @@ pub fn source() -> Result<Option<Source>, DotError> {
             run_as: (spi::need(row, 1)?, row.get(2)?),
             relation: spi::need(row, 3)?,
             place: (row.get(4)?, spi::need(row, 5)?),
-            quoted: (spi::need(row, 6)?, spi::need(row, 7)?),
-            families: spi::need(row, 8)?,
-            columns: spi::need(row, 9)?,
-            words: spi::need_json(row, 10)?,
-            batch: spi::need(row, 11)?,
+            schema: spi::need(row, 6)?,
+            families: spi::need(row, 7)?,
+            columns: spi::need(row, 8)?,
+            words: spi::need_json(row, 9)?,
+            batch: spi::need(row, 10)?,
         })
     })
 }
@@ -139,10 +140,10 @@ pub enum Found {
 ///
 /// # Errors
 /// A line for people: what is missing, or whom it belongs to.
-pub fn open(extension: &Extension, source: &Source) -> Result<Table, String> {
+pub fn open(extension: &Extension, source: &Source, usage: Use) -> Result<Table, String> {
     let words = Words::parse(source.words.clone())?;
     let name = CString::new(source.place.1.as_str()).unwrap_or_default();
-    let found = source.place.0.and_then(|schema| object::lock_relation(&name, schema, Use::Write));
+    let found = source.place.0.and_then(|schema| object::lock_relation(&name, schema, usage));
     let relation = found.ok_or_else(|| format!("there is no table {}", source.relation))?;
     if !matches!(relation.kind, 'r' | 'p') {
         return Err(format!("{} is no table", source.relation));
@@ -161,8 +162,7 @@ pub fn open(extension: &Extension, source: &Source) -> Result<Table, String> {
     if !missing.is_empty() {
         return Err(format!("{} has no column {}", source.relation, missing.join(", ")));
     }
-    let (schema, table) = &source.quoted;
-    Ok(Table { relation, schema: schema.clone(), name: format!("{schema}.{table}"), columns, words })
+    Ok(Table { relation, schema: source.schema.clone(), name: source.relation.clone(), columns, words })
 }
 
 fn columns(relation: pg_sys::Oid, names: &[String]) -> Result<Vec<Option<Column>>, DotError> {

@@ -1,6 +1,7 @@
 //! `dot_wrapper.dot_queue`: what waits, what is next, and the intents of what is taken. How runs leave it is
 //! `transition`'s.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use pgrx::pg_sys;
@@ -122,6 +123,19 @@ pub fn busy(run_ids: &[Uuid]) -> Result<Vec<Uuid>, DotError> {
         WHERE q.run_id = ANY ($1) AND q.run_id NOT IN (SELECT m.run_id FROM mine m)";
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
     spi::rows(sql, &[ids.into()], |row| spi::need_uuid(row, 1))
+}
+
+/// Those of these runs that are in the queue and wait to be claimed, whoever has them locked.
+///
+/// # Errors
+/// XX000 only.
+pub fn still_queued(run_ids: &[Uuid]) -> Result<HashSet<Uuid>, DotError> {
+    if run_ids.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let sql = "SELECT q.run_id FROM dot_wrapper.dot_queue q WHERE q.run_id = ANY ($1) AND q.state = 'queued'";
+    let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
+    Ok(spi::rows(sql, &[ids.into()], |row| spi::need_uuid(row, 1))?.into_iter().collect())
 }
 
 /// Notes that somebody wants a run not to go on. One in doubt has its agent asked, and one that was queued is taken up, at once.
