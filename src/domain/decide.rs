@@ -10,6 +10,7 @@ use super::mode::Mode;
 use super::policy::Policy;
 use super::render::{Endpoint, Request};
 use super::tool::Tool;
+use super::via::Missed;
 
 /// Engines that this version can call.
 pub const ENGINES: [&str; 1] = ["agent_api"];
@@ -201,14 +202,25 @@ pub fn lease_later(key: &str) -> Decision {
     Decision::warn(Gate::Lease, "lease_later", "the lease is taken when it is the run's turn", json!({"key": key}))
 }
 
+/// The deadline gate's refusal: the moment at which the run was due is too long ago.
+pub fn missed(missed: &Missed) -> Decision {
+    let message = format!("the tick of {} comes {} s late", missed.due, missed.late_s);
+    let inputs = json!({"due": missed.due, "late_s": missed.late_s, "window_s": missed.window_s});
+    Decision::block(Gate::Deadline, "missed_window", message, inputs)
+}
+
 /// The overlap gate's refusal: another run is in the way.
-pub fn overlap(code: &str, way: &InTheWay) -> Decision {
-    let (reason, message) = match way.status.as_str() {
-        "queued" | "running" | "in_doubt" => ("overlapping", "another run of the tool is not over"),
-        _ => ("covered", "another run of the tool was requested since"),
-    };
-    let inputs = json!({"code": code, "run_id": way.run_id, "run_status": way.status});
-    Decision::block(Gate::Overlap, reason, message, inputs)
+pub fn overlapping(code: &str, way: &InTheWay) -> Decision {
+    Decision::block(Gate::Overlap, "overlapping", "another run of the tool is not over", beside(code, way))
+}
+
+/// The overlap gate's other refusal: another run does the work.
+pub fn covered(code: &str, way: &InTheWay) -> Decision {
+    Decision::block(Gate::Overlap, "covered", "another run of the tool was requested since", beside(code, way))
+}
+
+fn beside(code: &str, way: &InTheWay) -> Value {
+    json!({"code": code, "run_id": way.run_id, "run_status": way.status})
 }
 
 /// What a guard's value says, in the words of the substrate: true, or a text or a row's `verdict` that begins with OK or
