@@ -137,6 +137,7 @@ CREATE TABLE dot_wrapper.dot_queue (
     crashes smallint NOT NULL DEFAULT 0,
     lease_until timestamptz,
     lease_wait boolean NOT NULL DEFAULT false,
+    followed boolean NOT NULL DEFAULT false,
     alike bigint,
     CONSTRAINT queue_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
@@ -148,6 +149,7 @@ COMMENT ON COLUMN dot_wrapper.dot_queue.past IS 'What earlier deliveries did: no
 COMMENT ON COLUMN dot_wrapper.dot_queue.crashes IS 'How often in a row the worker died while it was taking up this run and nothing else';
 COMMENT ON COLUMN dot_wrapper.dot_queue.lease_until IS 'In doubt: when the lease is given up; NULL: not before the run is resolved';
 COMMENT ON COLUMN dot_wrapper.dot_queue.lease_wait IS 'It was queued without its lease, and waits for it';
+COMMENT ON COLUMN dot_wrapper.dot_queue.followed IS 'Rows of dot_run_request show what becomes of it';
 COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
 COMMENT ON COLUMN dot_wrapper.dot_queue.alike IS 'Digest of role, tool, mode and arguments, for runs that may stand for others like them; NULL: it stands for itself';
 -- From lane to lane, and within each in order.

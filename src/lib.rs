@@ -43,9 +43,12 @@ pgrx::extension_sql_file!("../sql/34_schedules.sql", name = "schedules", require
 pgrx::extension_sql_file!("../sql/35_triggers.sql", name = "triggers", requires = ["schedules"]);
 pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["triggers"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
-pgrx::extension_sql_file!("../sql/54_schedules.sql", name = "schedule_functions", requires = ["api"]);
+pgrx::extension_sql_file!("../sql/52_jobs.sql", name = "jobs", requires = ["api"]);
+pgrx::extension_sql_file!("../sql/54_schedules.sql", name = "schedule_functions", requires = ["jobs"]);
 pgrx::extension_sql_file!("../sql/55_triggers.sql", name = "trigger_functions", requires = ["schedule_functions"]);
-pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["trigger_functions"], finalize);
+pgrx::extension_sql_file!("../sql/56_request.sql", name = "request", requires = ["trigger_functions"]);
+pgrx::extension_sql_file!("../sql/57_observe.sql", name = "observe", requires = ["request"]);
+pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["observe"], finalize);
 
 /// Called when the library is loaded, by the postmaster or by a session.
 #[allow(non_snake_case)]
@@ -53,6 +56,7 @@ pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["trigge
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     run::uninstall::install();
+    pg::on_change::install(worker::wake::request_wake);
     api::install();
     worker::preload();
 }

@@ -13,7 +13,11 @@ use crate::harness::{Bench, Reply, Request, Run, until};
 /// A bench with a table `t` that is bound to DOT-1 as this says, on top of code and relation.
 fn bound(columns: &str, values: &str) -> Bench {
     let bench = Bench::shared();
-    let (columns, values) = if columns.is_empty() { (String::new(), String::new()) } else { (format!(", {columns}"), format!(", {values}")) };
+    let (columns, values) = if columns.is_empty() {
+        (String::new(), String::new())
+    } else {
+        (format!(", {columns}"), format!(", {values}"))
+    };
     bench.exec(&format!(
         "UPDATE dot_tools SET trigger_type = 'event';
          CREATE TABLE t (id int PRIMARY KEY, v int);

@@ -44,9 +44,10 @@ mod tests {
         assert_eq!(claimed.deliveries.len(), 1);
         let delivery = &claimed.deliveries[0];
         assert_eq!((delivery.run_id.to_string(), delivery.attempt), (id.clone(), 1));
-        assert_eq!(delivery.request.body["args"].to_string(), r#"{"n":1.10}"#);
-        assert_eq!(delivery.request.body["fencing_token"].as_i64(), delivery.terms.fencing_token);
-        assert!(delivery.terms.fencing_token.is_some() && delivery.request.body["deadline"].is_string());
+        let body = &delivery.request.http().expect("an HTTP request").body;
+        assert_eq!(body["args"].to_string(), r#"{"n":1.10}"#);
+        assert_eq!(body["fencing_token"].as_i64(), delivery.terms.fencing_token);
+        assert!(delivery.terms.fencing_token.is_some() && body["deadline"].is_string());
         assert_eq!(state_of(&id), "running");
         assert!(holds("SELECT count(*) = 1 FROM dot_wrapper.dot_run_attempt WHERE attempt = 1"));
         assert!(holds("SELECT bool_and(verdict <> 'BLOCK') FROM dot_run_gate WHERE stage = 'send'"));

@@ -108,6 +108,9 @@ mod tests {
     fn an_event_waits_for_a_busy_tool() {
         let via = binding().via(7);
         assert!(via.waits && via.coalesce);
-        assert_eq!((via.source, via.requester, via.source_ref.as_deref()), (Source::Trigger, Some(7), Some("public.t")));
+        assert_eq!(
+            (via.source, via.requester, via.source_ref.as_deref()),
+            (Source::Trigger, Some(7), Some("public.t"))
+        );
     }
 }

@@ -241,7 +241,7 @@ fn is_reserved(header: &str) -> bool {
 }
 
 /// W3C Trace Context: the process run is the trace, run and attempt make the span.
-fn traceparent(process_run_id: Uuid, run_id: Uuid, attempt: i32) -> String {
+pub(super) fn traceparent(process_run_id: Uuid, run_id: Uuid, attempt: i32) -> String {
     let mut hash = Sha256::new();
     hash.update(run_id.as_bytes());
     hash.update(attempt.to_be_bytes());

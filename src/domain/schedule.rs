@@ -170,11 +170,9 @@ mod tests {
         assert_eq!(with(Policy::Queue, false), (true, Overlap::Allow));
         assert_eq!(with(Policy::Allow, false), (false, Overlap::Allow));
         assert_eq!(with(Policy::Queue, true), (true, Overlap::Covered { since: 2.0 }));
-        assert_eq!(["skip", "queue", "allow", "other"].map(Policy::parse), [
-            Some(Policy::Skip),
-            Some(Policy::Queue),
-            Some(Policy::Allow),
-            None
-        ]);
+        assert_eq!(
+            ["skip", "queue", "allow", "other"].map(Policy::parse),
+            [Some(Policy::Skip), Some(Policy::Queue), Some(Policy::Allow), None]
+        );
     }
 }

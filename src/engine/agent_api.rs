@@ -62,7 +62,7 @@ async fn deliver(
 }
 
 async fn post(delivery: &Delivery, reports: &Reports) -> Outcome {
-    let response = match delivery.send(Method::POST, &delivery.call.request.url, delivery.deadline).await {
+    let response = match delivery.send(Method::POST, &delivery.request.url, delivery.deadline).await {
         Ok(response) => response,
         Err(failure) => return failure.under(delivery.departure.close()).into(),
     };

@@ -15,7 +15,7 @@ use super::failure::{self, Failure};
 use super::reply::{self, Meaning};
 use super::secrets::Secrets;
 use super::{Call, body, reason};
-use crate::domain::render::Auth;
+use crate::domain::render::{Auth, Request};
 use crate::domain::secret::Secret;
 
 /// What all deliveries share under one configuration.
@@ -31,6 +31,8 @@ const MAX_HEAD: usize = 256 * 1024;
 /// One call under way.
 pub(super) struct Delivery {
     pub(super) call: Call,
+    /// What the call orders.
+    pub(super) request: Request,
     pub(super) deadline: Instant,
     pub(super) departure: Arc<Departure>,
     pub(super) secret: Option<Secret>,
@@ -49,8 +51,11 @@ impl Delivery {
         shared: Arc<Shared>,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        let mut delivery = Delivery { call, deadline, departure, secret: None, auth: None, shared };
-        if let Some(auth) = delivery.call.request.auth.clone() {
+        let Some(request) = call.request.http().cloned() else {
+            return Err(Failure::unsent(reason::REQUEST_UNUSABLE, "it is not an HTTP request"));
+        };
+        let mut delivery = Delivery { call, request, deadline, departure, secret: None, auth: None, shared };
+        if let Some(auth) = delivery.request.auth.clone() {
             let (shared, name) = (Arc::clone(&delivery.shared), auth.secret.clone());
             let secret = unsent(reason::SECRET_MISSING, deadline, move || shared.secrets.value(&name)).await?;
             delivery.auth = Some(header(&auth, &secret)?);
@@ -74,7 +79,7 @@ impl Delivery {
         };
         let mut request = client.request(method.clone(), url.clone()).headers(self.headers(&method)?);
         if method == Method::POST {
-            let body = self.call.request.body.to_string().into();
+            let body = self.request.body.to_string().into();
             request = request.body(Body::wrap(Load::new(body, Arc::clone(&self.departure))));
         }
         match timeout_at(until, request.send()).await {
@@ -102,7 +107,7 @@ impl Delivery {
     /// The rendered headers; a question carries no body and no key, so it leaves out what describes them.
     fn headers(&self, method: &Method) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
-        for (name, value) in &self.call.request.headers {
+        for (name, value) in &self.request.headers {
             if method == Method::GET && matches!(*name, "content-type" | "idempotency-key") {
                 continue;
             }
@@ -114,7 +119,7 @@ impl Delivery {
         if let Some((name, value)) = self.auth.clone() {
             headers.insert(name, value);
         }
-        let length = self.call.request.url.as_str().len() + headers.values().map(HeaderValue::len).sum::<usize>();
+        let length = self.request.url.as_str().len() + headers.values().map(HeaderValue::len).sum::<usize>();
         if length > MAX_HEAD {
             return Err(Failure::unsent(reason::REQUEST_UNUSABLE, "the request's headers are too long"));
         }

@@ -35,7 +35,7 @@ pub(super) fn locate(delivery: &Delivery, location: Option<String>) -> Result<Ur
     let Some(location) = location else {
         return unknown(reason::ACCEPTED_WITHOUT_LOCATION, "the agent accepted it and named no status URL");
     };
-    let Ok(mut url) = delivery.call.request.url.join(&location) else {
+    let Ok(mut url) = delivery.request.url.join(&location) else {
         return unknown(reason::BAD_STATUS_LOCATION, "the status URL is not a URL");
     };
     url.set_fragment(None);
@@ -118,7 +118,7 @@ async fn ask(delivery: &Delivery, url: &Url) -> Step {
 
 /// A status URL must be where the request went, allowed as that was, and fit to be stored.
 pub(super) fn check(delivery: &Delivery, url: &Url) -> Result<(), Failure> {
-    let why = if url.origin() != delivery.call.request.url.origin() {
+    let why = if url.origin() != delivery.request.url.origin() {
         "the status URL is at another origin than the request".to_owned()
     } else if url.as_str().len() > MAX_URL {
         format!("the status URL is longer than {MAX_URL} bytes")

@@ -17,16 +17,17 @@ pub mod lock;
 pub mod log;
 mod memory;
 pub mod object;
+pub mod on_change;
 pub mod process;
 pub mod role;
 pub mod scan;
 pub mod session;
 pub mod shmem;
 pub mod signals;
-pub mod trigger;
 pub mod utility;
 pub mod xact;
 
 pub mod rows;
 pub mod settings;
+pub mod trigger;
 pub mod user;

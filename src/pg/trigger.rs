@@ -117,9 +117,9 @@ unsafe fn names(relation: pg_sys::Relation) -> Vec<String> {
             oids.extend(cells.iter().map(|cell| cell.oid_value));
         }
         let name = |oid: pg_sys::Oid| {
-            let (schema, name) = (pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid)), pg_sys::get_rel_name(oid));
-            (!schema.is_null() && !name.is_null())
-                .then(|| text(pg_sys::quote_qualified_identifier(schema, name)))
+            let (schema, name) =
+                (pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid)), pg_sys::get_rel_name(oid));
+            (!schema.is_null() && !name.is_null()).then(|| text(pg_sys::quote_qualified_identifier(schema, name)))
         };
         oids.into_iter().filter_map(name).collect()
     }

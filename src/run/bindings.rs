@@ -34,9 +34,8 @@ pub struct Synced {
 pub fn sync() -> Result<Vec<Synced>, DotError> {
     let caller = Requester::current();
     let extension = extension::current()?;
-    let (tools, bindings) = extension::as_owner(&extension, || {
-        Ok::<_, DotError>((catalogue::by_code(&extension)?, binding::all()?))
-    })?;
+    let (tools, bindings) =
+        extension::as_owner(&extension, || Ok::<_, DotError>((catalogue::by_code(&extension)?, binding::all()?)))?;
     let mut standing = binding::standing()?;
     let mut done = Vec::new();
     for binding in &bindings {

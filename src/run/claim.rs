@@ -16,10 +16,10 @@ use super::settle::Terms;
 use crate::domain::egress::Rules;
 use crate::domain::error::DotError;
 use crate::domain::limits::{Ask, Flow};
+use crate::domain::order::Order;
 use crate::domain::parking;
 use crate::domain::permit::{self, Claims};
 use crate::domain::policy::Policy;
-use crate::domain::render::Request;
 use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
@@ -49,7 +49,7 @@ pub struct Delivery {
     /// What its end will be judged by.
     pub terms: Terms,
     /// What to send.
-    pub request: Request,
+    pub request: Order,
     /// Where it may go.
     pub egress: Arc<Rules>,
 }
@@ -122,11 +122,11 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     breaker::save(&memory.flow)?;
     let candidates = candidate::take(&run_ids)?;
     let seen = candidates.len();
-    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling.
-    let mut locked: HashSet<Uuid> = run_ids.into_iter().collect();
-    for candidate in &candidates {
-        locked.remove(&candidate.run_id);
-    }
+    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling. What is gone is forgotten:
+    // it must not stand before others that wait for the same key.
+    let taken: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.run_id).collect();
+    let missed: Vec<Uuid> = run_ids.into_iter().filter(|run_id| !taken.contains(run_id)).collect();
+    let locked = queue::still_queued(&missed)?;
     let soon = (!locked.is_empty()).then_some(LOCKED);
     if seen == 0 {
         let due = queue::waits()?.into_iter().chain(soon).min();
@@ -174,7 +174,7 @@ pub(super) struct Batch {
     /// To be taken once there is room for its key.
     pub(super) parked: Vec<Parked>,
     /// What is to be sent.
-    pub(super) passed: HashMap<Uuid, (QueuedRun, Policy, Request)>,
+    pub(super) passed: HashMap<Uuid, (QueuedRun, Policy, Order)>,
 }
 
 /// Invariant 11: rows that did not come through `fn_dot_run` here are set aside, with a remark and a line in the log.

@@ -40,7 +40,7 @@ pub struct Check {
     pub advice: Option<String>,
 }
 
-fn ok(name: &'static str, detail: impl Into<String>) -> Check {
+pub(super) fn ok(name: &'static str, detail: impl Into<String>) -> Check {
     Check { name, verdict: "OK", detail: detail.into(), advice: None }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn warn(name: &'static str, detail: impl Into<String>, advice: impl I
     Check { name, verdict: "WARN", detail: detail.into(), advice: Some(advice.into()) }
 }
 
-fn block(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
+pub(super) fn block(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
     Check { name, verdict: "BLOCK", detail: detail.into(), advice: Some(advice.into()) }
 }
 
@@ -79,6 +79,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
         checks.extend(super::breaker::checks(session.closures()?));
+        checks.extend(super::job_checks::all(&extension)?);
         checks.extend(strangers()?);
         checks.extend(unfinished()?);
         // What nobody but a person may be able to end comes first.

@@ -7,8 +7,9 @@ use super::session::Session;
 use crate::domain::decide;
 use crate::domain::gate::Decision;
 use crate::domain::mode::Mode;
+use crate::domain::order::Order;
 use crate::domain::policy::Policy;
-use crate::domain::render::{self, Facts, Request};
+use crate::domain::render::{self, Facts};
 use crate::domain::tool::Tool;
 
 /// What is asked about.
@@ -36,7 +37,7 @@ pub struct Findings {
     /// Its policy.
     pub policy: Option<Policy>,
     /// The request, when it can be formed.
-    pub request: Option<Request>,
+    pub request: Option<Order>,
     /// Its fingerprint.
     pub fingerprint: Option<String>,
 }
@@ -110,8 +111,9 @@ fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings,
     if !blocked || thorough {
         blocked |= findings.note(decide::egress(&session.config.egress, &request));
     }
-    findings.fingerprint = Some(render::fingerprint(&tool.version, question.args, &request));
-    findings.request = Some(request);
+    let order = Order::Http(request);
+    findings.fingerprint = Some(order.fingerprint(&tool.version, question.args));
+    findings.request = Some(order);
     blocked
 }
 

@@ -4,6 +4,7 @@
 //! Lives here: the order of steps, and which facts each gate is given. Does not live here: rules (`domain`), statements
 //! (`store`), or the question when to begin and end transactions (`api` and `worker`).
 
+mod job_checks;
 mod second_gate;
 
 pub mod bind;
@@ -14,14 +15,18 @@ pub mod claim;
 mod crowd;
 pub mod depth;
 pub mod doctor;
+pub mod dry_run;
 pub mod fire;
 pub mod gates;
 pub mod inquire;
+pub mod jobs;
 pub mod leases;
+pub mod observe;
 pub mod pick;
 pub mod recover;
 pub mod request;
 pub mod request_all;
+pub mod request_row;
 pub mod resume;
 pub mod schedule;
 pub mod seal;
@@ -32,5 +37,6 @@ pub mod uninstall;
 pub mod usage;
 pub mod verify;
 pub mod wait;
+pub mod wait_all;
 pub mod watch;
 pub mod withdraw;

@@ -18,7 +18,7 @@ use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
-use crate::domain::via::Via;
+use crate::domain::via::{Source, Via};
 use crate::domain::{canonical, lane, lease};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
@@ -65,12 +65,35 @@ pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
 pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
-    let requester = via.requester.map_or_else(Requester::current, |oid| Requester::of(oid.into()));
+    let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
+        // Before the sitting of the gates is prepared: what is covered costs little.
+        if let Some(found) = crowd::coalesce(requester.oid, &via, &call)? {
+            return Ok(found);
+        }
         let mut session = Session::open(&extension, Some(std::slice::from_ref(&call.code)))?;
         request(&mut session, &requester, worker, &via, &call)
     })
+}
+
+/// As [`one_via`], as the extension's owner and in a session that has been opened for the tool, for many in one transaction.
+///
+/// # Errors
+/// As [`one`].
+pub(super) fn in_session(
+    session: &mut Session,
+    raw: Raw,
+    via: Via,
+    worker: WorkerFacts,
+) -> Result<Requested, DotError> {
+    let call = raw.check(crate::guc::max_args_bytes())?;
+    let via = via.tidy();
+    let requester = Requester::by(&via);
+    match crowd::coalesce(requester.oid, &via, &call)? {
+        Some(found) => Ok(found),
+        None => request(session, &requester, worker, &via, &call),
+    }
 }
 
 /// Who asks.
@@ -83,6 +106,10 @@ pub(super) struct Requester {
 impl Requester {
     pub(super) fn current() -> Self {
         Requester::of(user::current())
+    }
+
+    fn by(via: &Via) -> Self {
+        via.requester.map_or_else(Requester::current, |oid| Requester::of(oid.into()))
     }
 
     fn of(oid: pgrx::pg_sys::Oid) -> Self {
@@ -112,11 +139,6 @@ pub(super) fn request(
     call: &Call,
 ) -> Result<Requested, DotError> {
     if let Some(found) = earlier(session, requester, call)? {
-        return Ok(found);
-    }
-    if via.coalesce
-        && let Some(found) = crowd::coalesce(requester.oid, via, call)?
-    {
         return Ok(found);
     }
     let run_id = Uuid::now_v7();
@@ -281,11 +303,7 @@ fn record(
 ) -> Result<Requested, DotError> {
     let (status, block) = first_state(call.mode, findings)?;
     let admitted = status == RunStatus::Queued;
-    let request = findings.request.as_ref().map(|request| {
-        let mut shown = request.masked();
-        shown["body"]["fencing_token"] = json!(lease.token);
-        shown
-    });
+    let request = findings.request.as_ref().map(|order| order.clone().with_token(lease.token).masked());
     let gates = findings.to_json();
     let policy = findings.policy.as_ref().filter(|_| admitted);
     let new = NewRun {
@@ -318,6 +336,7 @@ fn record(
             code: &call.code,
             endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
             lease_wait: lease.waits,
+            followed: via.source == Source::Request,
             alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
         };
         let claims = claims(call, via, question, requester, lease);

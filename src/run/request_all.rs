@@ -13,7 +13,7 @@ use crate::store::extension;
 /// A run for every tool that the filter selects, in one process run and in the order of their codes.
 ///
 /// # Errors
-/// As [`one`]; 22004 and 22023 for a filter that is no object or names a column that the catalogue has not.
+/// As `request::one`; 22004 and 22023 for a filter that is no object or names a column that the catalogue has not.
 pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<Requested>, DotError> {
     let filter = check_filter(filter)?;
     let mode = call::check_mode(raw.mode)?;

@@ -10,11 +10,13 @@ use super::claim::Batch;
 use super::gates::{self, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
+use super::settle;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::lease;
 use crate::domain::limits::{Ask, By, Call, Flow};
+use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
 use crate::domain::schedule::Trigger;
@@ -23,10 +25,10 @@ use crate::domain::via::Source;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::candidate::QueuedRun;
-use crate::store::{crowd, grant};
 use crate::store::queue::Start;
 use crate::store::role::Requester;
 use crate::store::transition::Move;
+use crate::store::{crowd, grant};
 
 /// Asks everything again, for one run, and notes in the batch what follows.
 ///
@@ -111,11 +113,15 @@ fn waits(run: &QueuedRun) -> bool {
 
 /// As [`in_flight_key`], for a queued run.
 pub(super) fn key_of(policy: &Policy, run: &QueuedRun) -> Option<(String, i64)> {
-    in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())
+    let (key, limit) = in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())?;
+    Some((key, if limit == HOLDERS && waits(run) { 1 } else { limit }))
 }
 
-/// What `max_in_flight_per_key` counts by, and how many. Without such a limit, the lease: one call at a time is out under
-/// it anyway, and those that wait for it are then taken up when that call has ended. `None` without either.
+/// Who holds a lease goes, whoever held it before and is still out: only who waits for it is held up.
+const HOLDERS: i64 = i64::MAX;
+
+/// What `max_in_flight_per_key` counts by, and how many. Without such a limit, the lease: those that wait for it are then
+/// taken up when the call that is out under it has ended. `None` without either.
 pub(super) fn in_flight_key(
     policy: &Policy,
     code: &str,
@@ -123,18 +129,13 @@ pub(super) fn in_flight_key(
     role: &str,
     lease_key: Option<&str>,
 ) -> Option<(String, i64)> {
-    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), 1)) };
+    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), HOLDERS)) };
     let template = policy.in_flight_key.replace("{role}", role);
     Some((lease::key(&template, code, args)?, limit))
 }
 
 /// All gates but the lease, up to the first BLOCK.
-fn find(
-    session: &mut Session,
-    requesters: &[Requester],
-    run_id: Uuid,
-    run: &QueuedRun,
-) -> Result<Findings, DotError> {
+fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &QueuedRun) -> Result<Findings, DotError> {
     let mut findings = Findings::default();
     findings.decisions.push(Decision::ok(Gate::Permit, "it came through fn_dot_run", json!({})));
     if run.withdrawn {
@@ -186,7 +187,7 @@ fn stop(run_id: Uuid, run: &QueuedRun, policy: Option<&Policy>, block: &Decision
     Some(Move {
         detail: json!({"reason": reason, "message": block.message, "gates": gates}),
         wait_ms: (to == RunStatus::InDoubt).then_some(0),
-        keep_lease_ms: policy.and_then(|policy| policy.doubt_lease_s).map(|seconds| seconds * 1000),
+        keep_lease_ms: policy.and_then(settle::keep_lease_ms),
         ..Move::new(run_id, run.attempts, to, reason.clone(), block.message.clone())
     })
 }
@@ -197,18 +198,18 @@ fn is_forgotten(run: &QueuedRun, policy: &Policy) -> bool {
 
 fn requester(requesters: &[Requester], run: &QueuedRun) -> Decision {
     let inputs = json!({"role": run.requested_by});
-    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid);
-    match known {
-        Some(Requester { name: Some(_), may_call: true, .. }) => {
-            Decision::ok(Gate::Requester, "the requesting role may call fn_dot_run", inputs)
+    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid && r.name.is_some());
+    let what = match run.source {
+        Source::Request => "insert into dot_run_request",
+        _ => "call fn_dot_run",
+    };
+    match known.map(|role| if run.source == Source::Request { role.may_request } else { role.may_call }) {
+        Some(true) => Decision::ok(Gate::Requester, format!("the requesting role may {what}"), inputs),
+        Some(false) => {
+            let message = format!("the requesting role may not {what} any more");
+            Decision::block(Gate::Requester, "privilege_revoked", message, inputs)
         }
-        Some(Requester { name: Some(_), .. }) => Decision::block(
-            Gate::Requester,
-            "privilege_revoked",
-            "the requesting role may not call fn_dot_run any more",
-            inputs,
-        ),
-        _ => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
+        None => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
     }
 }
 
@@ -225,14 +226,13 @@ fn deadline(run: &QueuedRun) -> Decision {
 /// nothing binds this run to a plan.
 fn changed(run: &QueuedRun, findings: &Findings) -> Option<Decision> {
     let request = findings.request.as_ref()?;
-    if run.url.as_deref() != Some(request.url.as_str()) {
-        let inputs = json!({"requested": run.url, "now": request.url.as_str()});
-        return Some(Decision::block(
-            Gate::Engine,
-            "endpoint_changed",
-            "the endpoint changed after the request",
-            inputs,
-        ));
+    if run.target.as_deref() != Some(request.target()) {
+        let inputs = json!({"requested": run.target, "now": request.target()});
+        let (reason, message) = match request {
+            Order::Http(_) => ("endpoint_changed", "the endpoint changed after the request"),
+            Order::Script(_) => ("program_changed", "the program's path changed after the request"),
+        };
+        return Some(Decision::block(Gate::Engine, reason, message, inputs));
     }
     if run.fingerprint != findings.fingerprint {
         let inputs = json!({"requested": run.fingerprint, "now": findings.fingerprint});

@@ -21,7 +21,8 @@ use crate::store::{catalogue, schedule};
 /// come due, or its trigger type says that none runs it; what [`request::one_via`] raises.
 pub fn tick(code: Option<String>, worker: WorkerFacts) -> Result<Requested, DotError> {
     let code = code.ok_or_else(|| {
-        DotError::new(SqlState::NullValueNotAllowed, "code must not be null").hint("name a tool, for example 'DOT-KG-017'")
+        DotError::new(SqlState::NullValueNotAllowed, "code must not be null")
+            .hint("name a tool, for example 'DOT-KG-017'")
     })?;
     let requester = Requester::current();
     let extension = extension::current()?;
@@ -61,7 +62,8 @@ fn find(extension: &Extension, code: &str) -> Result<(Schedule, Trigger), DotErr
 }
 
 fn latest(code: &str, schedule: &Schedule, now: i64) -> Result<i64, DotError> {
-    let cron = Cron::parse(&schedule.text).map_err(|why| unscheduled(code, &format!("Its schedule is unusable: {why}.")))?;
+    let cron =
+        Cron::parse(&schedule.text).map_err(|why| unscheduled(code, &format!("Its schedule is unusable: {why}.")))?;
     // pg_cron goes by Greenwich, and newer versions by this setting.
     let zone = settings::of_others(c"cron.timezone").and_then(|name| Zone::find(&name));
     let found = cron.latest(now, |at| zone.map_or(0, |zone| zone.offset(at)));
@@ -70,7 +72,7 @@ fn latest(code: &str, schedule: &Schedule, now: i64) -> Result<i64, DotError> {
 
 fn unscheduled(code: &str, why: &str) -> DotError {
     let message = format!("no schedule runs tool \"{}\"", shorten(code));
-    DotError::new(SqlState::ObjectNotInPrerequisiteState, message)
-        .detail(why)
-        .hint("Declare one, then SELECT * FROM fn_dot_schedule_sync(), which also removes jobs that are not wanted any more.")
+    DotError::new(SqlState::ObjectNotInPrerequisiteState, message).detail(why).hint(
+        "Declare one, then SELECT * FROM fn_dot_schedule_sync(), which also removes jobs that are not wanted any more.",
+    )
 }

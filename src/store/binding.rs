@@ -166,7 +166,8 @@ pub fn create(definition: &str) -> Result<Result<(), Caught>, DotError> {
 /// What PostgreSQL says against it, as a value inside.
 pub fn drop(trigger: &Standing) -> Result<Result<(), Caught>, DotError> {
     let sql = "SELECT pg_catalog.format('DROP TRIGGER %I ON %s', $1, $2)";
-    let found = spi::row(sql, &[trigger.name.as_str().into(), trigger.relation.as_str().into()], |row| spi::need(row, 1))?;
+    let found =
+        spi::row(sql, &[trigger.name.as_str().into(), trigger.relation.as_str().into()], |row| spi::need(row, 1))?;
     attempt(&found.unwrap_or_else(String::new))
 }
 

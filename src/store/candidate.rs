@@ -51,8 +51,8 @@ pub struct QueuedRun {
     pub lease_wait: bool,
     /// Deliveries so far.
     pub attempts: i32,
-    /// The URL that was rendered when it was requested.
-    pub url: Option<String>,
+    /// The URL or the program's path that was rendered when it was requested.
+    pub target: Option<String>,
     /// The fingerprint of then.
     pub fingerprint: Option<String>,
     /// True when it waited past its start-by time without a delivery, or past its finish-by time.
@@ -75,7 +75,8 @@ pub struct QueuedRun {
 macro_rules! candidate {
     () => {
         "SELECT q.run_id, q.permit, r.process_run_id, r.code, r.mode, r.args, r.requested_by::text,
-                r.requested_by_oid, r.lease_key, r.fencing_token, r.attempts, r.request ->> 'url', r.fingerprint,
+                r.requested_by_oid, r.lease_key, r.fencing_token, r.attempts, 
+                coalesce(r.request ->> 'url', r.request ->> 'program'), r.fingerprint,
                 (r.attempts = 0 AND r.start_by < clock_timestamp()) OR r.finish_by < clock_timestamp(),
                 q.past, q.cancel_requested, q.crashes,
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
@@ -116,7 +117,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Candidate> {
             lease_key: row.get(9)?,
             fencing_token: row.get(10)?,
             attempts: spi::need(row, 11)?,
-            url: row.get(12)?,
+            target: row.get(12)?,
             fingerprint: row.get(13)?,
             is_late: row.get(14)?.unwrap_or(true),
             past: Past::parse(&spi::need::<String>(row, 15)?),
@@ -164,7 +165,7 @@ pub fn to_resume(run_ids: Option<Vec<Uuid>>) -> Result<Vec<(Uuid, QueuedRun)>, D
                 lease_key: row.get(8)?,
                 fencing_token: row.get(9)?,
                 attempts: spi::need(row, 10)?,
-                url: None,
+                target: None,
                 fingerprint: None,
                 is_late: false,
                 past: Past::Unknown,

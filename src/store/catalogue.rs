@@ -38,9 +38,8 @@ pub fn find(extension: &Extension, usage: Use) -> Option<Catalogue> {
 /// # Errors
 /// 55000 when there is no catalogue, or it cannot be read.
 pub fn by_code(extension: &Extension) -> Result<HashMap<String, Tool>, DotError> {
-    let unreadable = |why: String| {
-        DotError::new(SqlState::ObjectNotInPrerequisiteState, "the catalogue cannot be read").detail(why)
-    };
+    let unreadable =
+        |why: String| DotError::new(SqlState::ObjectNotInPrerequisiteState, "the catalogue cannot be read").detail(why);
     let catalogue = find(extension, Use::Read)
         .ok_or_else(|| unreadable("There is no table dot_tools of a trusted owner.".to_owned()))?;
     let rows = catalogue.read(None).map_err(unreadable)?;

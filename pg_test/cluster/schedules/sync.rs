@@ -21,7 +21,10 @@ fn without_pg_cron_it_says_so_and_changes_nothing() {
              'BEGIN RAISE EXCEPTION ''planted''; END'",
     );
     let told = synced(&bench, &mut bench.session());
-    let advice = format!("unavailable|pg_cron is not loaded; add it to shared_preload_libraries, set cron.database_name = '{}', restart, and CREATE EXTENSION pg_cron", bench.name);
+    let advice = format!(
+        "unavailable|pg_cron is not loaded; add it to shared_preload_libraries, set cron.database_name = '{}', restart, and CREATE EXTENSION pg_cron",
+        bench.name
+    );
     assert_eq!(told, [advice]);
 }
 
@@ -108,7 +111,10 @@ fn is_unavailable_elsewhere_and_where_it_is_not_what_it_was(cron: &Cron) {
     let elsewhere = Bench::on(std::sync::Arc::clone(&bench.cluster));
     elsewhere.exec("UPDATE dot_tools SET trigger_type = 'cron', schedule = '* * * * *'");
     let told = synced(&elsewhere, &mut elsewhere.session());
-    assert!(told.len() == 1 && told[0].starts_with("unavailable|pg_cron keeps its jobs in database scheduled"), "{told:?}");
+    assert!(
+        told.len() == 1 && told[0].starts_with("unavailable|pg_cron keeps its jobs in database scheduled"),
+        "{told:?}"
+    );
 
     bench.exec("ALTER EXTENSION pg_cron DROP FUNCTION cron.schedule(text, text, text)");
     let told = synced(bench, &mut bench.session());
@@ -124,9 +130,27 @@ fn schedules_are_read_as_pg_cron_reads_them() {
     let Some(cron) = Cron::start() else { return };
     let bench = cron.bench();
     let texts = [
-        "* * * * *", "@hourly", "@daily", "@midnight", "@weekly", "@monthly", "0 0 1 1 *", "*/5 0-23/2 1,15 jan-MAR mon,FRI",
-        " 1\t2 3 4 7 ", "0 0 * * sun-sat", "59 23 31 12 0", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8",
-        "nonsense", "* * * *", "*/0 * * * *", "a b c d e", "",
+        "* * * * *",
+        "@hourly",
+        "@daily",
+        "@midnight",
+        "@weekly",
+        "@monthly",
+        "0 0 1 1 *",
+        "*/5 0-23/2 1,15 jan-MAR mon,FRI",
+        " 1\t2 3 4 7 ",
+        "0 0 * * sun-sat",
+        "59 23 31 12 0",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 8",
+        "nonsense",
+        "* * * *",
+        "*/0 * * * *",
+        "a b c d e",
+        "",
     ];
     for (at, text) in texts.iter().enumerate() {
         let code = format!("PARSE-{at}");

@@ -52,7 +52,8 @@ fn a_tick_that_comes_too_late_is_refused_and_one_that_waits_too_long_expires() {
     bench.agent.reply(Reply::Hold);
     bench.ask(&Ask::new("DOT-2", "apply"));
     let held = bench.agent.wait_for(1).remove(0);
-    let elapsed = "SELECT extract(epoch FROM now() - date_trunc('day', now() AT TIME ZONE 'GMT') AT TIME ZONE 'GMT')::int";
+    let elapsed =
+        "SELECT extract(epoch FROM now() - date_trunc('day', now() AT TIME ZONE 'GMT') AT TIME ZONE 'GMT')::int";
     let window = bench.one::<i32>(elapsed, &[]).clamp(0, 86_395) + 4;
     bench.exec(&format!("UPDATE dot_wrapper.schedule SET window_s = {window} WHERE code = 'DOT-2'"));
     let waiting = tick(&mut *bench.session(), "DOT-2");
@@ -66,7 +67,9 @@ fn a_tick_that_comes_too_late_is_refused_and_one_that_waits_too_long_expires() {
 
 #[test]
 fn overlap_skips_queues_or_leaves_it_to_the_lease() {
-    for (overlap, status, reason) in [("skip", "refused", "overlapping"), ("queue", "queued", ""), ("allow", "refused", "lease_held")] {
+    for (overlap, status, reason) in
+        [("skip", "refused", "overlapping"), ("queue", "queued", ""), ("allow", "refused", "lease_held")]
+    {
         let bench = scheduled("cron", overlap);
         bench.agent.reply(Reply::Hold);
         let other = bench.apply("DOT-1");

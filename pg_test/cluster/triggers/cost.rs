@@ -32,7 +32,8 @@ fn what_a_trigger_costs_the_writer() {
     let mut tell = |bench: &Bench, what: &str| {
         let before = runs(bench).len();
         let [inserts, update] = measure(bench).map(|time| time.as_secs_f64() * 1000.0);
-        eprintln!("{what} {inserts} {update}"); told.push(format!("{what}: {inserts:.0} ms, {update:.1} ms, {} runs", runs(bench).len() - before));
+        eprintln!("{what} {inserts} {update}");
+        told.push(format!("{what}: {inserts:.0} ms, {update:.1} ms, {} runs", runs(bench).len() - before));
         runs(bench).len() - before
     };
     assert_eq!(tell(&bench, "no trigger"), 0);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::server::{Server, json};
 use super::tls::{ca_file, trusting};
-use super::{Call, Rig, call, call_at, rule};
+use super::{Call, Rig, call, call_at, http, rule};
 use crate::domain::answer::{Reach, Verdict};
 
 const EACH: usize = 25;
@@ -117,7 +117,7 @@ fn cut_call(cut: Cut, port: u16) -> Call {
         Tls => at("https", "127.0.0.1"),
         Reading => {
             let mut call = call(port);
-            call.request.body["args"] = "x".repeat(400_000).into();
+            http(&mut call).body["args"] = "x".repeat(400_000).into();
             call
         }
         _ => call(port),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::server::{Server, json, wait_for_close};
 use super::tls::{ca_file, held, over_tls, trusting};
-use super::{Call, Config, Errand, Finding, Report, Rig, TempDir, assert_end, call};
+use super::{Call, Config, Errand, Finding, Report, Rig, TempDir, assert_end, call, http};
 use crate::domain::answer::{Reach, Verdict};
 
 const OK: &str = r#"{"status":"succeeded"}"#;
@@ -26,7 +26,7 @@ fn listening() -> (Server, Receiver<Vec<u8>>) {
 
 fn with_body(port: u16, size: usize) -> Call {
     let mut call = call(port);
-    call.request.body["args"] = "x".repeat(size).into();
+    http(&mut call).body["args"] = "x".repeat(size).into();
     call
 }
 
@@ -74,13 +74,13 @@ fn a_fresh_engine_has_no_permission_and_a_new_one_counts_at_once() {
 fn a_head_that_would_be_written_early_is_not_sent_at_all() {
     let server = Server::saying(json("200 OK", "", OK));
     let mut call = call(server.port);
-    call.request.headers.push(("x-long", "x".repeat(500_000)));
+    http(&mut call).headers.push(("x-long", "x".repeat(500_000)));
     assert_end(&Rig::new().run(call), Reach::NotSent, Verdict::None, "request_unusable");
     assert_eq!(server.connections(), 0);
     // The longest that can be: hyper keeps all of it until it has asked for the body.
     let (server, bytes) = listening();
     let mut call = super::call(server.port);
-    call.request.headers.push(("x-long", "x".repeat(250_000)));
+    http(&mut call).headers.push(("x-long", "x".repeat(250_000)));
     let rig = Rig::new();
     refused(&rig);
     assert_end(&rig.run(call), Reach::NotSent, Verdict::None, "withheld");
@@ -248,7 +248,7 @@ fn a_question_that_is_called_off_has_one_end_too_and_a_stranger_has_none() {
     });
     let rig = Rig::new();
     let mut call = call(server.port);
-    call.errand = Errand::Inquire(call.request.url.join("/s").unwrap());
+    call.errand = Errand::Inquire(call.request.http().unwrap().url.join("/s").unwrap());
     rig.engine.submit(call.clone());
     arrived.recv_timeout(LONG).unwrap();
     rig.engine.cancel(call.run_id, 99);
@@ -319,7 +319,7 @@ fn a_peer_that_does_not_read_holds_no_connection_for_long_after_the_end() {
     for ending in ["cancelled", "timeout"] {
         let rig = Rig::with(trusting(&dir));
         let mut call = over_tls("localhost", port);
-        call.request.body["args"] = "x".repeat(12_000_000).into();
+        http(&mut call).body["args"] = "x".repeat(12_000_000).into();
         if ending == "timeout" {
             call.limits.total = Duration::from_secs(6);
         }

@@ -138,7 +138,7 @@ fn a_question_needs_no_permission_and_is_not_waited_for_as_unsent() {
     let rig = Rig::new();
     rig.engine.allow_until(std::time::Instant::now());
     let mut question = call(server.port);
-    question.errand = crate::engine::Errand::Inquire(question.request.url.join(AT).unwrap());
+    question.errand = crate::engine::Errand::Inquire(question.request.http().unwrap().url.join(AT).unwrap());
     rig.engine.submit(question);
     assert_eq!((rig.engine.in_flight(), rig.engine.unsent()), (1, 0));
     let answered = Server::saying(json("404 Not Found", "", UNKNOWN));

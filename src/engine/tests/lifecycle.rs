@@ -12,11 +12,12 @@ use uuid::Uuid;
 use super::server::{Server, json, wait_for_close};
 use super::{Call, Config, Rig, assert_end, call};
 use crate::domain::answer::{Reach, Verdict};
+use crate::domain::doubt::Finding;
 use crate::engine::departure::Permission;
 use crate::engine::reports::Reports;
 use crate::engine::thread::watched;
 use crate::engine::ticket::Ticket;
-use crate::engine::{Engine, Errand, Finding, Report, Waker};
+use crate::engine::{Engine, Errand, Report, Waker};
 
 const OK: &str = r#"{"status":"succeeded"}"#;
 
@@ -66,7 +67,7 @@ fn a_slow_call_does_not_hold_up_another() {
 }
 
 fn asked_by_key(mut call: Call) -> Call {
-    call.errand = Errand::Inquire(call.request.url.clone());
+    call.errand = Errand::Inquire(call.request.http().unwrap().url.clone());
     call
 }
 
@@ -82,7 +83,9 @@ fn a_panic_in_a_call_is_a_report() {
         runtime.block_on(watched(ticket, async { panic!("a defect, in a test") }, reports.clone()));
         incoming.try_recv().unwrap()
     };
-    for (errand, reach) in [(Errand::Deliver, Reach::NotSent), (Errand::Follow(call(1).request.url), Reach::Sent)] {
+    for (errand, reach) in
+        [(Errand::Deliver, Reach::NotSent), (Errand::Follow(call(1).request.http().unwrap().url.clone()), Reach::Sent)]
+    {
         let Report::Ended { run_id, attempt, answer, .. } = panicking(Call { errand, ..call(1) }) else {
             panic!("an end")
         };
@@ -109,7 +112,7 @@ fn a_thread_that_never_runs_loses_no_report() {
     engine.submit(call(1));
     let mut followed = call(1);
     followed.attempt = 2;
-    followed.errand = Errand::Follow(followed.request.url.clone());
+    followed.errand = Errand::Follow(followed.request.http().unwrap().url.clone());
     engine.submit(followed);
     for reach in [Reach::NotSent, Reach::Sent] {
         let Some(Report::Ended { answer, .. }) = engine.try_recv() else { panic!("an end") };

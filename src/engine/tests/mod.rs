@@ -30,11 +30,13 @@ use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
-use super::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
+use super::{Call, Config, Engine, Errand, Limits, Report, Waker, Wakeup};
 use crate::domain::answer::{Answer, Reach, Verdict};
+use crate::domain::doubt::Finding;
 use crate::domain::egress::{Rule, Rules};
 use crate::domain::mode::Mode;
-use crate::domain::render::{Endpoint, Facts, request};
+use crate::domain::order::Order;
+use crate::domain::render::{Endpoint, Facts, Request, request};
 
 /// The largest answer in tests, in bytes.
 const CAP: u64 = 64 * 1024;
@@ -90,7 +92,7 @@ impl Rig {
 
     /// Asks by key at a URL relative to the request's, and waits for what is learned.
     fn inquire(&self, mut call: Call, at: &str) -> Finding {
-        call.errand = Errand::Inquire(call.request.url.join(at).unwrap());
+        call.errand = Errand::Inquire(call.request.http().unwrap().url.join(at).unwrap());
         self.engine.submit(call);
         loop {
             match self.engine.try_recv() {
@@ -109,6 +111,14 @@ impl Rig {
         // The runtime believes in a wake until it sees for itself that there is none. A later one may be taken here: its
         // report is already in the channel.
         let _ = self.bell.try_read(&mut [0]);
+    }
+}
+
+/// The request of a call, to be changed.
+fn http(call: &mut Call) -> &mut Request {
+    match &mut call.request {
+        Order::Http(request) => request,
+        Order::Script(command) => panic!("{command:?}"),
     }
 }
 
@@ -186,7 +196,7 @@ fn call_at(base: &str, secret: Option<&str>, rules: Vec<Rule>) -> Call {
         run_id: facts.run_id,
         attempt: facts.attempt,
         errand: Errand::Deliver,
-        request: request(&endpoint, &facts).unwrap(),
+        request: Order::Http(request(&endpoint, &facts).unwrap()),
         limits: Limits {
             connect: Duration::from_secs(30),
             idle: Duration::from_secs(30),

@@ -145,7 +145,7 @@ fn an_acceptance_without_a_place_to_ask_is_unknown() {
 fn resuming_asks_and_does_not_send() {
     let server = script(vec![json("202 Accepted", NOW, ""), json("200 OK", "", DONE)]);
     let mut call = call(server.port);
-    call.errand = Errand::Follow(call.request.url.join("/s").unwrap());
+    call.errand = Errand::Follow(call.request.http().unwrap().url.join("/s").unwrap());
     let rig = Rig::new();
     assert_end(&rig.run(call), Reach::Answered, Verdict::Succeeded, "ok");
     assert_eq!(lines(&server), ["GET /s", "GET /s"]);

@@ -45,6 +45,23 @@ fn a_run_that_waits_for_a_lease_in_doubt_expires_at_its_start_by() {
 }
 
 #[test]
+fn a_run_that_is_cancelled_while_it_waits_holds_up_no_other() {
+    let bench = bench();
+    bench.agent.reply(Reply::Hold);
+    let first = bench.apply("DOT-1");
+    let held = bench.agent.wait_for(1).remove(0);
+    let [second, third] = [2, 3].map(|n| bench.ask(&Ask { args: json!({"n": n}), ..Ask::new("DOT-1", "apply") }));
+    // Both have been looked at, and stand in line.
+    bench.drain();
+    bench.exec(&format!("SELECT fn_dot_cancel('{}', 'not needed')", second.id()));
+    bench.agent.reply(Reply::succeeded());
+    bench.agent.release(&held, Reply::succeeded());
+    bench.until(&first, "succeeded");
+    bench.until(&third, "succeeded");
+    assert_eq!((bench.run(second.id()).status(), bench.agent.count()), ("cancelled", 2));
+}
+
+#[test]
 fn without_lease_wait_a_held_lease_refuses_as_ever() {
     let bench = bench();
     bench.agent.reply(Reply::Hold);

@@ -1,0 +1,267 @@
+//! Jobs of the job queue: those that wait become runs, and those whose runs have moved are told. Each in a subtransaction
+//! of its own, so that one that goes wrong holds up no other.
+//!
+//! The worker may not request runs, and is granted nothing for this: for the length of one request it acts as the
+//! extension's owner, as `fn_dot_run` does in a caller's session, and the run is the configured role's. The table of jobs is
+//! read and written with its own owner's rights. No right of any job's author is in it.
+
+use std::time::Duration;
+
+use super::request::{self, WorkerFacts};
+use super::session::Session;
+use crate::domain::call::{Raw, shorten};
+use crate::domain::decide::one_line;
+use crate::domain::error::{DotError, SqlState};
+use crate::domain::job::{self as rules, Job, Standing};
+use crate::domain::via::{Source as Origin, Via};
+use crate::guc;
+use crate::pg::caught::Caught;
+use crate::pg::fail_point::{self, Point};
+use crate::pg::object::Use;
+use crate::pg::{log, session, xact};
+use crate::store::extension::{self, Extension};
+use crate::store::foreign::{self, Refused};
+use crate::store::job::{self, Found, Source, Table};
+use crate::store::job_link;
+
+/// How long a job rests that could not be read or written.
+const REST: Duration = Duration::from_secs(60);
+/// How long a job rests that somebody has locked, or whose request was in somebody's way.
+const MOMENT: Duration = Duration::from_secs(2);
+
+/// What a look came to.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// There is a source, and this database may execute.
+    pub is_set_up: bool,
+    /// There may be more at once.
+    pub more: bool,
+    /// Something rests that is to be looked at again then.
+    pub again: Option<Duration>,
+    /// Tools of the runs that were requested.
+    pub codes: Vec<String>,
+    /// Why nothing can be taken or told at all.
+    pub trouble: Option<String>,
+}
+
+impl Looked {
+    fn rest(&mut self, pause: Duration) {
+        self.again = Some(self.again.map_or(pause, |again| again.min(pause)));
+    }
+}
+
+/// Tells jobs how their runs stand, and takes those that wait if `queue.worker.enabled` says so.
+///
+/// # Errors
+/// XX000 only.
+pub fn look(extension: &Extension) -> Result<Looked, DotError> {
+    let mut looked = Looked::default();
+    let Some(source) = job::source()? else { return Ok(looked) };
+    if !extension::instance(session::system_identifier())?.is_here {
+        return Ok(looked);
+    }
+    looked.is_set_up = true;
+    let table = match job::open(extension, &source, Use::Write) {
+        Ok(table) => table,
+        Err(why) => {
+            looked.trouble = Some(why);
+            return Ok(looked);
+        }
+    };
+    tell(&source, &table, &mut looked)?;
+    match (job::is_enabled(extension), source.run_as.1) {
+        (Ok(false), _) => {}
+        (Err(why), _) => looked.trouble = Some(why),
+        (Ok(true), None) => looked.trouble = Some(no_role(&source)),
+        (Ok(true), Some(requester)) => {
+            Taking { extension, source: &source, table: &table, requester }.take(&mut looked)?
+        }
+    }
+    Ok(looked)
+}
+
+pub(super) fn no_role(source: &Source) -> String {
+    format!("there is no role {}, as which jobs would run", source.run_as.0)
+}
+
+/// Jobs whose runs have moved.
+fn tell(source: &Source, table: &Table, looked: &mut Looked) -> Result<(), DotError> {
+    let moved = job_link::changed(&source.relation, source.batch)?;
+    looked.more |= i64::try_from(moved.len()).is_ok_and(|n| n == source.batch);
+    for (id, run_id) in moved {
+        if !foreign::has_time() {
+            looked.more = true;
+            break;
+        }
+        let (standing, code) = job_link::standing(run_id)?;
+        match tell_one(source, table, &id, &standing) {
+            Ok(()) => fail_point::at(Point::JobTold, &code),
+            Err(Refused::NotNow(why)) => {
+                job_link::trouble(&source.relation, &id, MOMENT, &why)?;
+                looked.rest(MOMENT);
+            }
+            Err(Refused::Failed(why)) => {
+                complain(source, &id, &format!("its outcome cannot be written: {why}"));
+                job_link::trouble(&source.relation, &id, REST, &why)?;
+                looked.rest(REST);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn tell_one(source: &Source, table: &Table, id: &str, standing: &Standing) -> Result<(), Refused> {
+    let own = |error: DotError| Refused::Failed(error.message);
+    let is_there = match table.lock(id)? {
+        Found::Busy => return Err(Refused::NotNow("somebody has the job locked".to_owned())),
+        Found::Gone => false,
+        Found::Locked => true,
+    };
+    if is_there {
+        table.write(id, standing)?;
+    }
+    // Who has deleted the job wants to hear no more of it.
+    let over = standing.is_over() || !is_there;
+    if over { job_link::unlink(&source.relation, id) } else { job_link::shown(&source.relation, id) }.map_err(own)
+}
+
+/// What jobs are taken with.
+struct Taking<'a> {
+    extension: &'a Extension,
+    source: &'a Source,
+    table: &'a Table,
+    requester: pgrx::pg_sys::Oid,
+}
+
+impl Taking<'_> {
+    /// Jobs that wait.
+    fn take(&self, looked: &mut Looked) -> Result<(), DotError> {
+        let source = self.source;
+        let but = job_link::passed_over(&source.relation)?;
+        let max_payload = guc::max_args_bytes() + rules::MARGIN;
+        let jobs = match self.table.waiting(&source.families, &but, max_payload, source.batch) {
+            Ok(jobs) => jobs,
+            Err(refused) => {
+                looked.trouble = Some(format!("{}: {}", source.relation, refused.text()));
+                return Ok(());
+            }
+        };
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        looked.more |= i64::try_from(jobs.len()).is_ok_and(|n| n == source.batch);
+        let wishes: Vec<_> = jobs.iter().map(|job| rules::request(&source.relation, job)).collect();
+        let codes: Vec<String> = wishes.iter().flatten().filter_map(|raw| raw.code.clone()).collect();
+        // One sitting of the gates for all of them. The second gate asks again before anything is sent.
+        let mut session = extension::as_owner(self.extension, || Session::open(self.extension, Some(&codes)))?;
+        for (job, raw) in jobs.iter().zip(wishes) {
+            if !foreign::has_time() {
+                looked.more = true;
+                break;
+            }
+            match self.one(&mut session, job, raw) {
+                Ok(code) => looked.codes.push(code),
+                Err(Fault::Misuse(why)) => self.refuse(job, &why, looked)?,
+                Err(Fault::NotNow(why)) => {
+                    job_link::trouble(&source.relation, &job.id, MOMENT, &why)?;
+                    looked.rest(MOMENT);
+                }
+                Err(Fault::Failed(why)) => self.rest(job, &why, looked)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One job: the run, the job's row and the link between them, or none of it. The run's tool.
+    fn one(&self, session: &mut Session, job: &Job, raw: Result<Raw, DotError>) -> Result<String, Fault> {
+        let relation = &self.source.relation;
+        xact::subtransaction_or_rollback(|| {
+            let via = Via {
+                source: Origin::Job,
+                source_ref: Some(job.id.clone()),
+                actor: job.actor.clone().filter(|actor| !actor.is_empty()),
+                requester: Some(self.requester.to_u32()),
+                waits: true,
+                ..Via::call()
+            };
+            let worker = WorkerFacts { preloaded: true, alive: true };
+            let raw = raw?;
+            let requested = extension::as_owner(self.extension, || request::in_session(session, raw, via, worker))?;
+            let (standing, code) = job_link::standing(requested.run_id)?;
+            self.table.write(&job.id, &standing)?;
+            if standing.is_over() {
+                job_link::unlink(relation, &job.id)?;
+            } else {
+                job_link::link(relation, &job.id, requested.run_id, !requested.admitted)?;
+            }
+            fail_point::at(Point::JobTaken, &code);
+            Ok(code)
+        })?
+    }
+
+    /// A job that can never become a run ends here.
+    fn refuse(&self, job: &Job, why: &DotError, looked: &mut Looked) -> Result<(), DotError> {
+        let standing = Standing::misuse(why);
+        let said = one_line(standing.message.as_deref().unwrap_or_default());
+        match self.table.write(&job.id, &standing) {
+            Ok(()) => {
+                let (id, relation) = (shorten(&job.id), &self.source.relation);
+                log::line(&format!("dot_wrapper: job {id} of {relation} is refused: {said}"));
+                job_link::unlink(relation, &job.id)
+            }
+            Err(refused) => self.rest(job, &format!("{said}; and it cannot be refused: {}", refused.text()), looked),
+        }
+    }
+
+    /// A job with which something is wrong that somebody may put right.
+    fn rest(&self, job: &Job, why: &str, looked: &mut Looked) -> Result<(), DotError> {
+        complain(self.source, &job.id, why);
+        looked.rest(REST);
+        job_link::trouble(&self.source.relation, &job.id, REST, &one_line(why))
+    }
+}
+
+/// Why a job has not become a run.
+enum Fault {
+    /// It never can.
+    Misuse(DotError),
+    /// Somebody is in the way.
+    NotNow(String),
+    /// Something is wrong that somebody may put right.
+    Failed(String),
+}
+
+impl From<DotError> for Fault {
+    fn from(error: DotError) -> Fault {
+        if rules::is_final(error.state) { Fault::Misuse(error) } else { Fault::Failed(error.message) }
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Fault {
+        match refused {
+            Refused::NotNow(why) => Fault::NotNow(why),
+            Refused::Failed(why) => Fault::Failed(why),
+        }
+    }
+}
+
+impl From<Caught> for Fault {
+    fn from(caught: Caught) -> Fault {
+        if caught.is_retryable_or_cancel() {
+            caught.raise();
+        }
+        if caught.is_lock_timeout() {
+            return Fault::NotNow(caught.message);
+        }
+        if rules::is_final_code(&caught.sqlstate) {
+            return Fault::Misuse(DotError::new(SqlState::InvalidParameterValue, caught.message));
+        }
+        Fault::Failed(caught.message)
+    }
+}
+
+fn complain(source: &Source, id: &str, why: &str) {
+    let (id, relation, why) = (shorten(id), &source.relation, one_line(why));
+    log::line(&format!("dot_wrapper: job {id} of {relation}: {why}; it is tried again in {} s", REST.as_secs()));
+}
