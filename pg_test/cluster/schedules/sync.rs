@@ -80,15 +80,7 @@ fn declarations_become_jobs_and_what_is_not_declared_any_more_is_removed() {
     assert_eq!(second.last().unwrap(), "it's \\\"$$;|removed|it is not needed any more");
     assert_eq!(jobs(bench).len(), 4);
 
-    // A superuser sees the jobs of all, and leaves what another role has made as it is; a job that is not ours, too.
-    bench.exec("UPDATE dot_tools SET status = 'active' WHERE code = 'DOT-3'; UPDATE dot_tools SET code = 'mine' WHERE code = 'DOT-5';
-                UPDATE dot_tools SET schedule = '@hourly' WHERE code = 'mine'");
-    let third = synced(bench, &mut bench.session());
-    let kept = format!("DOT-1|kept|it runs as role {role}, and stays as that role has made it");
-    assert!(third.contains(&kept) && third.contains(&"DOT-3|created".to_owned()), "{third:?}");
-    assert!(third.contains(&"mine|invalid|a job of this name does something else".to_owned()), "{third:?}");
-    assert_eq!(jobs(bench).len(), 5);
-
+    leaves_alone_what_others_have_made(bench, &role);
     is_unavailable_elsewhere_and_where_it_is_not_what_it_was(&cron);
 }
 
@@ -104,6 +96,17 @@ fn may_not_sync_without_rights(bench: &Bench, role: &str) {
         assert_eq!((error.code().code(), error.message()), ("42501", message));
         bench.exec(&format!("GRANT {grant} TO {role}"));
     }
+}
+
+fn leaves_alone_what_others_have_made(bench: &Bench, role: &str) {
+    // A superuser sees the jobs of all, and leaves what another role has made as it is; a job that is not ours, too.
+    bench.exec("UPDATE dot_tools SET status = 'active' WHERE code = 'DOT-3'; UPDATE dot_tools SET code = 'mine' WHERE code = 'DOT-5';
+                UPDATE dot_tools SET schedule = '@hourly' WHERE code = 'mine'");
+    let third = synced(bench, &mut bench.session());
+    let kept = format!("DOT-1|kept|it runs as role {role}, and stays as that role has made it");
+    assert!(third.contains(&kept) && third.contains(&"DOT-3|created".to_owned()), "{third:?}");
+    assert!(third.contains(&"mine|invalid|a job of this name does something else".to_owned()), "{third:?}");
+    assert_eq!(jobs(bench).len(), 5);
 }
 
 fn is_unavailable_elsewhere_and_where_it_is_not_what_it_was(cron: &Cron) {
