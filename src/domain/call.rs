@@ -70,6 +70,15 @@ impl Raw {
     }
 }
 
+/// Why no run of a tool with this code, and no run with these arguments, could be asked for; for declarations of runs.
+///
+/// # Errors
+/// As [`Raw::check`].
+pub fn check_declared(code: &str, args: &Value, max_args_bytes: usize) -> Result<(), DotError> {
+    check_text("code", code, 1, MAX_CODE)?;
+    check_args(args, max_args_bytes)
+}
+
 /// Reads a mode that a caller gave.
 ///
 /// # Errors
@@ -171,6 +180,8 @@ mod tests {
         assert_eq!(state(Raw { args: Some(json!([1])), ..raw() }), SqlState::InvalidParameterValue);
         assert_eq!(state(Raw { args: Some(json!({"x": "y".repeat(100)})), ..raw() }), SqlState::ProgramLimitExceeded);
         assert_eq!(state(Raw { idempotency_key: Some("k".repeat(256)), ..raw() }), SqlState::InvalidParameterValue);
+        assert!(check_declared("DOT-1", &json!({}), 100).is_ok());
+        assert!(check_declared("DOT\n1", &json!({}), 100).is_err() && check_declared("DOT-1", &json!({}), 1).is_err());
         let error = Raw { mode: Some("run\u{1b}[2J".into()), ..raw() }.check(100).unwrap_err();
         assert!(!error.message.contains('\u{1b}'));
         assert!(error.hint.is_some());

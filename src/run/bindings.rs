@@ -2,11 +2,12 @@
 
 use super::request::Requester;
 use crate::domain::binding::Binding;
-use crate::domain::call::shorten;
+use crate::domain::call::{self, shorten};
 use crate::domain::error::DotError;
 use crate::domain::schedule::Trigger;
 use crate::domain::tick;
 use crate::domain::tool::Tool;
+use crate::guc;
 use crate::pg::{role as roles, user};
 use crate::store::binding::{self, Standing, Table};
 use crate::store::extension::{self, Extension};
@@ -62,7 +63,8 @@ fn settle(
         action,
         detail,
     };
-    let table = binding::table(&binding.relation)?;
+    // The caller may not even see it; then PostgreSQL says so when the trigger is to be made.
+    let table = extension::as_owner(extension, || binding::table(&binding.relation))?;
     let found = table.as_ref().and_then(|table| standing.iter().position(|t| t.table == table.oid && t.name == name));
     let found = found.map(|at| standing.remove(at));
     if let Err(why) = wanted(extension, tool, binding, table.as_ref())? {
@@ -103,6 +105,10 @@ fn wanted(
     }
     if !tool.is_active() {
         return Ok(Err(format!("its status is {}", shorten(&tool.status))));
+    }
+    // What would be misuse in a call would fail every write to the table.
+    if let Err(error) = call::check_declared(&binding.code, &binding.args, guc::max_args_bytes()) {
+        return Ok(Err(error.message));
     }
     let Some(table) = table else { return Ok(Err("there is no such table".to_owned())) };
     if !matches!(table.kind.as_str(), "r" | "p") {

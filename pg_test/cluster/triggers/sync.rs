@@ -11,7 +11,7 @@ fn bindings_become_triggers_and_what_cannot_be_bound_is_a_row_that_says_why() {
     bench.exec(&format!(
         "UPDATE dot_tools SET trigger_type = 'event'; UPDATE dot_tools SET trigger_type = 'cron' WHERE code = 'DOT-2';
          UPDATE dot_tools SET trigger_type = 'dual', status = 'retired' WHERE code = 'DOT-3';
-         CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE keyless (v int); CREATE VIEW v AS SELECT 1 AS one;
+         CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE keyless (v int PRIMARY KEY DEFERRABLE); CREATE VIEW v AS SELECT 1 AS one;
          INSERT INTO dot_wrapper.trigger_binding (code, relation, events, columns, per, run_as) VALUES
              ('DOT-1', 'Public.T', '{{update}}', '{{v}}', 'row', 'postgres'),
              ('DOT-1', 'public.gone', '{{insert}}', NULL, 'row', 'postgres'),
