@@ -24,6 +24,8 @@ pub enum Gate {
     Engine,
     /// An egress rule allows the target.
     Egress,
+    /// The program is below an allowed root, and only trusted users can change it (scripts only).
+    Program,
     /// There is room in the queue (only when there is none).
     Queue,
     /// The endpoint's circuit breaker lets runs through (a warning, never a refusal).
@@ -50,6 +52,7 @@ impl Gate {
             Gate::Mode => "mode",
             Gate::Engine => "engine",
             Gate::Egress => "egress",
+            Gate::Program => "program",
             Gate::Queue => "queue",
             Gate::Breaker => "breaker",
             Gate::Toggle => "toggle",

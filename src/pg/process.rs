@@ -11,6 +11,12 @@ pub fn is_connected(pid: i32) -> bool {
     pid > 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
 }
 
+/// The user that the server runs as.
+pub fn user_id() -> u32 {
+    // SAFETY: no memory is involved; it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
 /// Sends SIGTERM. The caller has read `pid` from shared memory an instant ago, where it stands only while that process
 /// lives.
 pub fn terminate(pid: i32) {
