@@ -7,6 +7,7 @@
 //!     harness     clusters, databases, agents, waiting      life     launcher and worker from start to end
 //!     invariants  one file per invariant of the design      agents   agents that misbehave
 //!     promises    the promises of docs/guarantees.md, with their figures
+//!     scripts     the script engine, with real processes
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
@@ -14,3 +15,4 @@ mod harness;
 mod invariants;
 mod life;
 mod promises;
+mod scripts;

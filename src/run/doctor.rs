@@ -40,7 +40,7 @@ pub struct Check {
     pub advice: Option<String>,
 }
 
-fn ok(name: &'static str, detail: impl Into<String>) -> Check {
+pub(super) fn ok(name: &'static str, detail: impl Into<String>) -> Check {
     Check { name, verdict: "OK", detail: detail.into(), advice: None }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn warn(name: &'static str, detail: impl Into<String>, advice: impl I
     Check { name, verdict: "WARN", detail: detail.into(), advice: Some(advice.into()) }
 }
 
-fn block(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
+pub(super) fn block(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
     Check { name, verdict: "BLOCK", detail: detail.into(), advice: Some(advice.into()) }
 }
 
@@ -78,6 +78,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(from_decision("guard", &session.guard(), &advice));
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
+        checks.extend(super::doctor_scripts::checks(&session));
         checks.extend(super::breaker::checks(session.closures()?));
         checks.extend(strangers()?);
         checks.extend(unfinished()?);
@@ -188,7 +189,7 @@ fn catalogue(session: &Session) -> Check {
 /// Endpoint, egress and secret of every endpoint that an active tool uses.
 fn endpoints(session: &Session) -> Vec<Check> {
     let tools = session.all_tools().unwrap_or_default();
-    let callable = tools.iter().filter(|t| t.is_active() && decide::ENGINES.contains(&t.engine.as_str()));
+    let callable = tools.iter().filter(|t| t.is_active() && t.engine == "agent_api");
     let mut used: Vec<(Option<String>, String)> =
         callable.map(|tool| (session.config.policy(tool).endpoint, tool.code.clone())).collect();
     used.sort();

@@ -12,6 +12,7 @@ pub mod careful;
 pub mod claim;
 pub mod depth;
 pub mod doctor;
+mod doctor_scripts;
 pub mod gates;
 pub mod inquire;
 pub mod leases;
