@@ -18,8 +18,11 @@ pub(super) unsafe fn run(prepared: &Prepared, keeper: libc::pid_t) -> ! {
         }
         // Nothing that is started may become somebody whom the keeper cannot kill.
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+        // By the kernel's own call: libc keeps two signals for itself, and leaves them as somebody once set them. All zeros is
+        // the default action.
+        let default = [0_u64; 4];
+        for signal in 1..=64_i32 {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8_usize);
         }
         write_file(c"/proc/self/oom_score_adj", b"0");
         libc::umask(0o022);
