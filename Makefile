@@ -13,12 +13,18 @@ SEED ?=
 # Whose PostgreSQL `make install` installs into.
 PG_CONFIG ?= pg_config
 
-.PHONY: help demo test chaos install lint clean
+# What dry-run writes to, and what it compares with; the exit code is 1 where something is worse.
+OUT ?=
+BASELINE ?=
+
+.PHONY: help demo dry-run test chaos directus-test install lint clean
 
 help:
 	@echo "make demo                 build, start a private cluster and an agent, and show the whole of it"
+	@echo "make dry-run              plan and verify all 103 KG tools, a verdict each; OUT=now.json BASELINE=then.json"
 	@echo "make test                 every test on PostgreSQL 15 and 16; PG=18 for one version, KINDS=\"$(KINDS)\""
 	@echo "make chaos                random load and $(CYCLES) crashes, then ledger and agent compared; CYCLES=25 SEED=1 PG=16"
+	@echo "make directus-test        the request table over HTTP, through a real Directus 11 (fetched: 1 GB)"
 	@echo "make install PG_CONFIG=…  build for production and install into that PostgreSQL"
 	@echo "make lint                 formatting, clippy, documentation"
 	@echo "make clean                remove what was built and downloaded (not Debian's packages)"
@@ -28,6 +34,11 @@ demo:
 	@.ci/install-dev $(PG)
 	@examples/demo.sh $(PG)
 
+dry-run:
+	@.ci/setup $(PG)
+	@.ci/install-dev $(PG)
+	@OUT="$(OUT)" BASELINE="$(BASELINE)" examples/dry_run.sh --pg $(PG)
+
 test:
 	@.ci/setup $(PGS) pgspot
 	@.ci/test "$(PGS)" "$(KINDS)"
@@ -36,6 +47,11 @@ chaos:
 	@.ci/setup $(PG)
 	@.ci/install-dev $(PG) --tests
 	@CYCLES="$(CYCLES)" SEED="$(SEED)" .ci/chaos $(PG)
+
+directus-test:
+	@.ci/setup $(PG)
+	@.ci/install-dev $(PG)
+	@.ci/directus $(PG)
 
 install:
 	@.ci/setup tools

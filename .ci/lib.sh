@@ -56,7 +56,7 @@ step() {
     "$@" 2>&1 </dev/null | tee "$log" || status=$?
     counts=$(awk -v status=$status '
         /^test result: / { passed += $4; failed += $6; seen = 1 }
-        /^(regress|isolation): [0-9]+ passed, [0-9]+ failed$/ { passed += $2; failed += $4; seen = 1 }
+        /^(regress|isolation|directus): [0-9]+ passed, [0-9]+ failed$/ { passed += $2; failed += $4; seen = 1 }
         END {
             if (status != 0 && failed == 0) failed = 1
             if (status == 0 && !seen) passed = 1

@@ -193,9 +193,13 @@ BEGIN
             idempotency_key text,
             actor text,
             created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-            finished_at timestamptz
+            finished_at timestamptz,
+            result jsonb
         );
-        COMMENT ON TABLE @extschema@.job_queue IS 'Jobs of the substrate; dot_wrapper does not read it yet';
+        COMMENT ON TABLE @extschema@.job_queue IS
+            'Jobs of the substrate. Those of the families in dot_wrapper.job_source become runs; others are never touched.';
+        -- From one job that waits to the next, however many are done.
+        CREATE INDEX job_queue_next ON @extschema@.job_queue (family, status, id);
         PERFORM pg_catalog.pg_extension_config_dump('@extschema@.job_queue', '');
         PERFORM pg_catalog.pg_extension_config_dump('@extschema@.job_queue_id_seq', '');
     END IF;

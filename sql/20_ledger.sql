@@ -31,6 +31,9 @@ CREATE TABLE dot_wrapper.dot_run (
     observations jsonb,
     admitted boolean NOT NULL,
     requested_by_oid oid NOT NULL,
+    source text NOT NULL DEFAULT 'call',
+    source_ref text,
+    actor text,
     CONSTRAINT run_mode_known CHECK (mode IN ('plan', 'verify', 'apply')),
     CONSTRAINT run_status_known CHECK (run_status IN
         ('refused', 'planned', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired', 'in_doubt')),
@@ -49,7 +52,8 @@ CREATE TABLE dot_wrapper.dot_run (
         (run_status IN ('planned', 'queued', 'running', 'succeeded') OR (reason IS NOT NULL AND message IS NOT NULL)),
     CONSTRAINT run_token_with_lease CHECK
         (fencing_token IS NULL OR lease_key IS NOT NULL),
-    CONSTRAINT run_lease_has_token CHECK (NOT admitted OR (lease_key IS NULL) = (fencing_token IS NULL)),
+    CONSTRAINT run_lease_has_token CHECK
+        (NOT admitted OR attempts = 0 OR (lease_key IS NULL) = (fencing_token IS NULL)),
     CONSTRAINT run_start_by_iff_admitted CHECK (NOT admitted OR (start_by IS NOT NULL AND finish_by IS NOT NULL)),
     CONSTRAINT run_result_only_after_answer CHECK
         ((result IS NULL AND observations IS NULL) OR run_status IN ('succeeded', 'failed', 'cancelled')),
@@ -57,6 +61,8 @@ CREATE TABLE dot_wrapper.dot_run (
     CONSTRAINT run_gates_array CHECK (jsonb_typeof(gates) = 'array'),
     CONSTRAINT run_attempts_counted CHECK (attempts >= 0),
     CONSTRAINT run_code_bounded CHECK (length(code) BETWEEN 1 AND 200),
+    CONSTRAINT run_source_known CHECK (source IN ('call', 'schedule', 'trigger', 'job', 'request')),
+    CONSTRAINT run_source_bounded CHECK (length(source_ref) <= 200 AND length(actor) <= 200),
     CONSTRAINT run_key_bounded CHECK (length(idempotency_key) <= 255)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dot_wrapper.dot_run IS 'The ledger: one row per run, refused and planned ones included. Rows are never deleted, and final ones never changed.';
@@ -72,6 +78,9 @@ COMMENT ON COLUMN dot_wrapper.dot_run.fingerprint IS 'SHA-256 over tool version,
 COMMENT ON COLUMN dot_wrapper.dot_run.fencing_token IS 'Grows with every lease grant; sent along, so that the far side can refuse a late writer';
 COMMENT ON COLUMN dot_wrapper.dot_run.start_by IS 'Not claimed by then: expired';
 COMMENT ON COLUMN dot_wrapper.dot_run.finish_by IS 'No delivery begins or lasts later';
+COMMENT ON COLUMN dot_wrapper.dot_run.source IS 'By which way it was requested: call, schedule, trigger, job, request';
+COMMENT ON COLUMN dot_wrapper.dot_run.source_ref IS 'Which schedule, table, job or request';
+COMMENT ON COLUMN dot_wrapper.dot_run.actor IS 'On whose behalf, as the caller said; nothing is decided by it';
 COMMENT ON COLUMN dot_wrapper.dot_run.admitted IS 'True while the run holds its idempotency key';
 
 -- Invariant 5: one admitted run per key.
@@ -127,6 +136,8 @@ CREATE TABLE dot_wrapper.dot_queue (
     cancel_requested boolean NOT NULL DEFAULT false,
     crashes smallint NOT NULL DEFAULT 0,
     lease_until timestamptz,
+    lease_wait boolean NOT NULL DEFAULT false,
+    followed boolean NOT NULL DEFAULT false,
     CONSTRAINT queue_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.dot_queue IS 'Runs that are not finished. A row here is not a permit: one that did not come through fn_dot_run is never executed.';
@@ -136,6 +147,8 @@ COMMENT ON COLUMN dot_wrapper.dot_queue.endpoint IS 'The endpoint at the time of
 COMMENT ON COLUMN dot_wrapper.dot_queue.past IS 'What earlier deliveries did: none left, untaken (it changed nothing), unknown';
 COMMENT ON COLUMN dot_wrapper.dot_queue.crashes IS 'How often in a row the worker died while it was taking up this run and nothing else';
 COMMENT ON COLUMN dot_wrapper.dot_queue.lease_until IS 'In doubt: when the lease is given up; NULL: not before the run is resolved';
+COMMENT ON COLUMN dot_wrapper.dot_queue.lease_wait IS 'It was queued without its lease, and waits for it';
+COMMENT ON COLUMN dot_wrapper.dot_queue.followed IS 'Rows of dot_run_request show what becomes of it';
 COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
 -- From lane to lane, and within each in order.
 CREATE INDEX dot_queue_lane ON dot_wrapper.dot_queue (lane, available_at, seq) WHERE state = 'queued';

@@ -59,6 +59,7 @@ CREATE TABLE dot_wrapper.policy (
     modes text[] CONSTRAINT policy_modes_are_plan_verify_apply CHECK (modes <@ ARRAY['plan', 'verify', 'apply'] AND array_position(modes, NULL) IS NULL),
     idempotent boolean,
     lease text CONSTRAINT policy_lease_has_1_to_200_characters CHECK (length(lease) BETWEEN 1 AND 200),
+    lease_wait boolean,
     lease_ttl_s integer CONSTRAINT policy_lease_ttl_s_between_10_and_86400 CHECK (lease_ttl_s BETWEEN 10 AND 86400),
     connect_timeout_ms integer CONSTRAINT policy_connect_timeout_ms_between_100_and_60000 CHECK (connect_timeout_ms BETWEEN 100 AND 60000),
     idle_timeout_ms integer CONSTRAINT policy_idle_timeout_ms_between_100_and_3600000 CHECK (idle_timeout_ms BETWEEN 100 AND 3600000),
@@ -87,6 +88,7 @@ COMMENT ON COLUMN dot_wrapper.policy.name IS 'The engine''s name, or the tool''s
 COMMENT ON COLUMN dot_wrapper.policy.modes IS 'Modes offered besides plan; default {apply}. A tool that does not declare verify is refused, never silently run.';
 COMMENT ON COLUMN dot_wrapper.policy.idempotent IS 'The engine promises that a second delivery with the same key has no second effect; default false. Only then is an apply repeated whose outcome is unknown.';
 COMMENT ON COLUMN dot_wrapper.policy.lease IS 'Lease key: text with {code} and {args.NAME}, or none; default tool:{code}';
+COMMENT ON COLUMN dot_wrapper.policy.lease_wait IS 'Whether a run waits in the queue for a lease that another run holds, up to its start_by; default false: it is refused';
 COMMENT ON COLUMN dot_wrapper.policy.lease_ttl_s IS 'Seconds, 10 to 86400; default 300; renewed while the run is not over';
 COMMENT ON COLUMN dot_wrapper.policy.connect_timeout_ms IS 'Milliseconds for DNS, TCP and TLS, 100 to 60000; default 5000';
 COMMENT ON COLUMN dot_wrapper.policy.idle_timeout_ms IS 'Longest silence while an answer is received, milliseconds, 100 to 3600000; default 30000';

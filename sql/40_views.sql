@@ -5,7 +5,8 @@
 CREATE VIEW @extschema@.dot_run WITH (security_barrier) AS
 SELECT r.run_id, r.process_run_id, r.code, r.mode, r.run_status, r.reason, r.message, r.attempts, r.requested_by,
        r.requested_at, r.started_at, r.finished_at, r.idempotency_key, r.args, r.engine, r.fingerprint, r.request,
-       r.gates, r.lease_key, r.fencing_token, r.start_by, r.finish_by, r.result, r.observations
+       r.gates, r.lease_key, r.fencing_token, r.start_by, r.finish_by, r.result, r.observations, r.source,
+       r.source_ref, r.actor
 FROM dot_wrapper.dot_run r
 WHERE (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
    OR EXISTS (SELECT FROM pg_catalog.pg_roles o

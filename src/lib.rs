@@ -42,7 +42,10 @@ pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["
 pgrx::extension_sql_file!("../sql/32_breaker.sql", name = "breaker", requires = ["config"]);
 pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["breaker"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
-pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"], finalize);
+pgrx::extension_sql_file!("../sql/52_jobs.sql", name = "jobs", requires = ["api"]);
+pgrx::extension_sql_file!("../sql/56_request.sql", name = "request", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/57_observe.sql", name = "observe", requires = ["request"]);
+pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["observe"], finalize);
 
 /// Called when the library is loaded, by the postmaster or by a session.
 #[allow(non_snake_case)]
@@ -50,5 +53,6 @@ pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["api"],
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     run::uninstall::install();
+    pg::trigger::install(worker::wake::request_wake);
     worker::preload();
 }

@@ -91,6 +91,7 @@ fn router(agent: Arc<Agent>) -> Router {
         .route("/v1/dots/{code}/runs", post(runs::start))
         .route("/v1/runs/{run_id}", get(runs::status))
         .route("/control/requests", get(control::requests))
+        .route("/control/counts", get(control::counts))
         .route("/control/reset", post(control::reset))
         .route("/control/release", post(control::release))
         .route("/healthz", get(|| async { "ok" }))

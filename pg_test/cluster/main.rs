@@ -6,13 +6,17 @@
 //!
 //!     harness     clusters, databases, agents, waiting      life     launcher and worker from start to end
 //!     invariants  one file per invariant of the design      agents   agents that misbehave
+//!     observation  runs and commands side by side       dry_run  all KG tools planned and verified
 //!     promises    the promises of docs/guarantees.md, with their figures
 //!     scripts     the script engine, with real processes
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
+mod dry_run;
 mod harness;
 mod invariants;
+mod jobs;
 mod life;
+mod observation;
 mod promises;
 mod scripts;

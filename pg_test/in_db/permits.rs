@@ -31,6 +31,7 @@ mod tests {
             args: &run.args,
             requested_by: run.requested_by_oid.to_u32(),
             lease_key: run.lease_key.as_deref(),
+            source: run.source,
         }
     }
 
@@ -67,6 +68,7 @@ mod tests {
             "process_run_id = gen_random_uuid()",
             "requested_by_oid = 3373",
             "lease_key = 'tool:B'",
+            "source = 'request'",
         ] {
             run(&format!("CREATE TEMP TABLE in_db_kept AS SELECT * FROM dot_wrapper.dot_run WHERE run_id = '{id}'"));
             run(&format!("UPDATE dot_wrapper.dot_run SET {change} WHERE run_id = '{id}'"));

@@ -3,6 +3,9 @@
 //! Does not live here: anything that could be called twice.
 #![allow(clippy::result_large_err)] // pgrx raises a Result's error with its SQLSTATE only if it is an ErrorReport
 
+mod observe;
+mod requests;
+
 use std::time::Duration;
 
 use pgrx::iter::{SetOfIterator, TableIterator};
@@ -16,7 +19,7 @@ use crate::error::report;
 use crate::pg::json::JsonText;
 use crate::pg::rows::Row;
 use crate::run::request::{Requested, WorkerFacts};
-use crate::run::{bind, breaker, doctor, request, resume, verify, wait, withdraw};
+use crate::run::{bind, breaker, doctor, request, request_all, resume, verify, wait, withdraw};
 use crate::worker::{slots, wake};
 
 /// See the COMMENT in sql/50_api.sql.
@@ -44,7 +47,7 @@ fn fn_dot_run_all(
 ) -> Result<SetOfIterator<'static, Row>, ErrorReport> {
     let (filter, args) = (parse("filter", filter)?, parse("args", args)?);
     let raw = Raw { mode, process_run_id: process_run_id.map(uuid), args, ..Raw::default() };
-    let all = request::all(filter, raw, worker_facts()).map_err(report)?;
+    let all = request_all::all(filter, raw, worker_facts()).map_err(report)?;
     Ok(SetOfIterator::new(all.into_iter().map(woken).collect::<Vec<_>>()))
 }
 
@@ -52,15 +55,7 @@ fn fn_dot_run_all(
 #[pg_extern(sql = false)]
 fn fn_dot_wait(run_id: Option<pgrx::Uuid>, timeout: Option<pgrx::datum::Interval>) -> Result<Row, ErrorReport> {
     let run_id = run_id.map(uuid).ok_or_else(|| report(null("run_id")))?;
-    let timeout = timeout.ok_or_else(|| report(null("timeout")))?;
-    let limit = u64::try_from(timeout.as_micros()).ok().map(Duration::from_micros).filter(|limit| *limit <= wait::MAX);
-    let limit = limit.ok_or_else(|| {
-        report(
-            DotError::new(SqlState::InvalidParameterValue, "timeout is out of range")
-                .hint("It is at least 0 and at most one hour."),
-        )
-    })?;
-    wait::wait(run_id, limit).map_err(report)
+    wait::wait(run_id, limit(timeout)?).map_err(report)
 }
 
 /// See the COMMENT in sql/50_api.sql.
@@ -177,29 +172,48 @@ fn announce() {
     wake::request_wake();
 }
 
+/// How long to wait.
+fn limit(timeout: Option<pgrx::datum::Interval>) -> Result<Duration, ErrorReport> {
+    let timeout = timeout.ok_or_else(|| report(null("timeout")))?;
+    let limit = u64::try_from(timeout.as_micros()).ok().map(Duration::from_micros).filter(|limit| *limit <= wait::MAX);
+    limit.ok_or_else(|| {
+        report(
+            DotError::new(SqlState::InvalidParameterValue, "timeout is out of range")
+                .hint("It is at least 0 and at most one hour."),
+        )
+    })
+}
+
 /// How serde_json passes numbers on digit by digit: an object with this key would arrive as something else.
 const RESERVED_KEY: &str = "$serde_json::private::Number";
 
 /// PostgreSQL has parsed it already; what is left to refuse is nesting that no agent could read, and a reserved key.
 fn parse(name: &str, text: Option<JsonText>) -> Result<Option<serde_json::Value>, ErrorReport> {
+    text.map(|text| read_json(name, &text.0)).transpose().map_err(report)
+}
+
+fn read_json(name: &str, text: &str) -> Result<serde_json::Value, DotError> {
     // In the text of a jsonb, a key and nothing else is followed by a colon; quotes inside of strings are escaped.
-    if text.as_ref().is_some_and(|text| text.0.contains(&format!("\"{RESERVED_KEY}\": "))) {
+    if text.contains(&format!("\"{RESERVED_KEY}\": ")) {
         let reserved = format!("{name} has a reserved key");
-        return Err(report(DotError::new(SqlState::InvalidParameterValue, reserved).detail(RESERVED_KEY)));
+        return Err(DotError::new(SqlState::InvalidParameterValue, reserved).detail(RESERVED_KEY));
     }
-    let parsed = text.map(|text| serde_json::from_str(&text.0)).transpose();
-    parsed.map_err(|why| {
-        report(DotError::new(SqlState::ProgramLimitExceeded, format!("{name} cannot be read")).detail(why.to_string()))
+    serde_json::from_str(text).map_err(|why| {
+        DotError::new(SqlState::ProgramLimitExceeded, format!("{name} cannot be read")).detail(why.to_string())
     })
 }
 
 fn woken(requested: Requested) -> Row {
+    wake_for(&requested);
+    requested.row
+}
+
+fn wake_for(requested: &Requested) {
     if requested.admitted {
         wake::request_wake();
     } else {
         wake::request_seal();
     }
-    requested.row
 }
 
 fn worker_facts() -> WorkerFacts {

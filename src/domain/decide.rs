@@ -1,6 +1,7 @@
 //! Each gate's rule, from facts to a decision. The facts are gathered by `run`; the order of asking is there too.
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::call::shorten;
 use super::egress::Rules;
@@ -29,6 +30,15 @@ pub enum PortAnswer {
     },
     /// It returned this; SQL NULL and no row are `Value::Null`, void is `true`.
     Value(Value),
+}
+
+/// Another run of the same tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InTheWay {
+    /// Which.
+    pub run_id: Uuid,
+    /// Where it stands.
+    pub status: String,
 }
 
 /// The tool gate: catalogued exactly once, and active.
@@ -190,6 +200,21 @@ pub fn lease(key: Option<&str>, answer: Option<&PortAnswer>) -> Decision {
         Some(PortAnswer::Value(_)) => Decision::ok(Gate::Lease, "the lease is held for this run", inputs),
         Some(failed) => port_failed(Gate::Lease, "lease", failed),
     }
+}
+
+/// The lease gate of a run that waits for it.
+pub fn lease_later(key: &str) -> Decision {
+    Decision::warn(Gate::Lease, "lease_later", "the lease is taken when it is the run's turn", json!({"key": key}))
+}
+
+/// The overlap gate's refusal: another run is in the way.
+pub fn overlap(code: &str, way: &InTheWay) -> Decision {
+    let (reason, message) = match way.status.as_str() {
+        "queued" | "running" | "in_doubt" => ("overlapping", "another run of the tool is not over"),
+        _ => ("covered", "another run of the tool was requested since"),
+    };
+    let inputs = json!({"code": code, "run_id": way.run_id, "run_status": way.status});
+    Decision::block(Gate::Overlap, reason, message, inputs)
 }
 
 /// What a guard's value says, in the words of the substrate: true, or a text or a row's `verdict` that begins with OK or

@@ -22,6 +22,8 @@ pub enum SqlState {
     FeatureNotSupported,
     /// 25001: not inside this transaction.
     ActiveSqlTransaction,
+    /// 40001: another transaction was in the way; try again.
+    SerializationFailure,
     /// 25006: on a standby nothing can be recorded.
     ReadOnlySqlTransaction,
     /// XX000: a defect of ours.

@@ -26,6 +26,8 @@ pub enum Gate {
     Egress,
     /// The program is below an allowed root, and only trusted users can change it (scripts only).
     Program,
+    /// No other run of the tool is in the way of one that gives way (schedules; only when there is one).
+    Overlap,
     /// There is room in the queue (only when there is none).
     Queue,
     /// The endpoint's circuit breaker lets runs through (a warning, never a refusal).
@@ -53,6 +55,7 @@ impl Gate {
             Gate::Engine => "engine",
             Gate::Egress => "egress",
             Gate::Program => "program",
+            Gate::Overlap => "overlap",
             Gate::Queue => "queue",
             Gate::Breaker => "breaker",
             Gate::Toggle => "toggle",

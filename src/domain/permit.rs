@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::canonical;
 use super::mode::Mode;
+use super::via::Source;
 
 /// What a permit covers.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,8 @@ pub struct Claims<'a> {
     pub requested_by: u32,
     /// The lease key, if any.
     pub lease_key: Option<&'a str>,
+    /// The way by which it was requested: it says what the role must be allowed to do.
+    pub source: Source,
 }
 
 /// The permit for these claims.
@@ -50,6 +53,7 @@ fn mac(key: &[u8], claims: &Claims<'_>) -> Hmac<Sha256> {
         "args": claims.args,
         "requested_by": claims.requested_by,
         "lease_key": claims.lease_key,
+        "source": claims.source,
     }));
     // HMAC takes keys of any length; the error type exists for other algorithms.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any key length"));
@@ -73,6 +77,7 @@ mod tests {
             args: &args,
             requested_by: 10,
             lease_key: None,
+            source: Source::Call,
         };
         let permit = issue(b"key", &claims);
         assert!(verify(b"key", &claims, &permit));
@@ -86,6 +91,7 @@ mod tests {
             Claims { args: &other, ..claims.clone() },
             Claims { requested_by: 11, ..claims.clone() },
             Claims { lease_key: Some(""), ..claims.clone() },
+            Claims { source: Source::Request, ..claims.clone() },
         ] {
             assert!(!verify(b"key", &changed, &permit), "{changed:?}");
         }

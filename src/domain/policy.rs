@@ -18,6 +18,8 @@ pub struct Layer {
     pub idempotent: Option<bool>,
     /// The lease's key: a template, or `none`.
     pub lease: Option<String>,
+    /// A run waits for a lease that another one holds.
+    pub lease_wait: Option<bool>,
     /// Seconds.
     pub lease_ttl_s: Option<i64>,
     /// Milliseconds for DNS, TCP and TLS.
@@ -73,6 +75,8 @@ pub struct Policy {
     pub idempotent: bool,
     /// See [`Layer::lease`]. Default: `tool:{code}`, one live apply per tool.
     pub lease: String,
+    /// See [`Layer::lease_wait`]. Default: false, the run is refused.
+    pub lease_wait: bool,
     /// Seconds, 10 to 86,400. Default 300: long enough that a stalled renewal is noticed before the lease is lost,
     /// short enough that a dead holder does not block for long.
     pub lease_ttl_s: i64,
@@ -155,6 +159,7 @@ impl Policy {
             modes,
             idempotent: own.idempotent.or(engine.idempotent).unwrap_or(false),
             lease: own.lease.clone().or_else(|| engine.lease.clone()).unwrap_or_else(|| "tool:{code}".into()),
+            lease_wait: own.lease_wait.or(engine.lease_wait).unwrap_or(false),
             lease_ttl_s: pick!(lease_ttl_s, 300, 10, 86_400),
             // A program is started or not; there is nothing to connect to.
             connect_timeout_ms: if is_script { 0 } else { pick!(connect_timeout_ms, 5_000, 100, 60_000) },

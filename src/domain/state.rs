@@ -61,6 +61,22 @@ pub enum Cause {
     Expired,
 }
 
+impl Cause {
+    /// All causes.
+    pub const ALL: [Cause; 10] = [
+        Cause::PlanMade,
+        Cause::Admitted,
+        Cause::Refused,
+        Cause::Claimed,
+        Cause::Succeeded,
+        Cause::Failed,
+        Cause::OutcomeUnknown,
+        Cause::Requeued,
+        Cause::Cancelled,
+        Cause::Expired,
+    ];
+}
+
 impl RunStatus {
     /// All states.
     pub const ALL: [RunStatus; 9] = [
@@ -131,18 +147,26 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CAUSES: [Cause; 10] = [
-        Cause::PlanMade,
-        Cause::Admitted,
-        Cause::Refused,
-        Cause::Claimed,
-        Cause::Succeeded,
-        Cause::Failed,
-        Cause::OutcomeUnknown,
-        Cause::Requeued,
-        Cause::Cancelled,
-        Cause::Expired,
-    ];
+    /// Where a cause stands in `Cause::ALL`; one that is not listed there does not compile here.
+    fn place(cause: Cause) -> usize {
+        match cause {
+            Cause::PlanMade => 0,
+            Cause::Admitted => 1,
+            Cause::Refused => 2,
+            Cause::Claimed => 3,
+            Cause::Succeeded => 4,
+            Cause::Failed => 5,
+            Cause::OutcomeUnknown => 6,
+            Cause::Requeued => 7,
+            Cause::Cancelled => 8,
+            Cause::Expired => 9,
+        }
+    }
+
+    #[test]
+    fn all_causes_are_listed() {
+        assert!(Cause::ALL.into_iter().enumerate().all(|(n, cause)| place(cause) == n));
+    }
 
     #[test]
     fn names_read_back() {
@@ -155,7 +179,7 @@ mod tests {
     fn invariant_12_terminal_is_final_no_edge_leaves_a_terminal_state() {
         for mode in Mode::ALL {
             for from in RunStatus::ALL.into_iter().filter(|s| s.is_terminal()) {
-                for cause in CAUSES {
+                for cause in Cause::ALL {
                     assert_eq!(next(mode, Some(from), cause), None, "{mode} {from:?} {cause:?}");
                 }
             }
@@ -165,7 +189,7 @@ mod tests {
     #[test]
     fn every_state_that_waits_has_a_way_out() {
         for from in RunStatus::ALL.into_iter().filter(|s| !s.is_terminal()) {
-            assert!(CAUSES.iter().any(|c| next(Mode::Apply, Some(from), *c).is_some()), "{from:?}");
+            assert!(Cause::ALL.iter().any(|c| next(Mode::Apply, Some(from), *c).is_some()), "{from:?}");
         }
     }
 
@@ -174,7 +198,7 @@ mod tests {
         /// admitted, and a run that was reported cancelled from the queue was never claimed for its last attempt.
         #[test]
         fn walks_keep_the_promises(mode in prop::sample::select(&Mode::ALL[..]),
-                                   causes in prop::collection::vec(prop::sample::select(&CAUSES[..]), 0..60)) {
+                                   causes in prop::collection::vec(prop::sample::select(&Cause::ALL[..]), 0..60)) {
             let mut at = None;
             let mut seen = Vec::new();
             for cause in causes {

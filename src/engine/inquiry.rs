@@ -12,8 +12,9 @@ use super::departure::Departure;
 use super::exchange::{Delivery, Shared};
 use super::failure::Failure;
 use super::reply::Meaning;
-use super::{Call, Finding, mask, poll};
+use super::{Call, mask, poll};
 use crate::domain::answer::{Reach, Verdict};
+use crate::domain::doubt::Finding;
 
 /// Asks. Always ends, at `limits.total` at the latest.
 pub(super) async fn ask(call: Call, url: &Url, departure: Arc<Departure>, shared: Arc<Shared>) -> Finding {

@@ -39,6 +39,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::answer::Answer;
+use crate::domain::doubt::Finding;
 use crate::domain::egress::Rules;
 use crate::domain::order::Order;
 
@@ -98,28 +99,6 @@ pub struct Call {
     pub limits: Limits,
     /// The egress rules, as they were when the intent was recorded.
     pub egress: Arc<Rules>,
-}
-
-/// What the agent knows of a key.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// 200 with a body of the contract: it succeeded, failed or was refused.
-    Ended(Box<Answer>),
-    /// The agent is at it.
-    Running {
-        /// When to ask again, where it said so.
-        retry_after: Option<Duration>,
-    },
-    /// 404 with `{"status": "unknown"}`: the agent never began it, and will not. Any other 404 is no answer, since every
-    /// proxy says it.
-    NeverSeen,
-    /// Nothing was learned.
-    NoAnswer {
-        /// Why, for people: one line, at most 300 characters, secrets masked.
-        message: String,
-        /// When to ask again, where the agent said so.
-        retry_after: Option<Duration>,
-    },
 }
 
 /// What an engine tells the worker.

@@ -18,8 +18,9 @@ use super::failure::Failure;
 use super::program::{Program, Started};
 use super::tail::Tail;
 use super::ticket::Ticket;
-use super::{Call, Errand, Finding, Outcome, Report, mask, reason};
+use super::{Call, Errand, Outcome, Report, mask, reason};
 use crate::domain::answer::{Answer, Reach, Verdict};
+use crate::domain::doubt::Finding;
 use crate::domain::script::Command;
 use crate::host;
 

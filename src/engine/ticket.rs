@@ -7,8 +7,9 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::departure::{Departure, Permission};
-use super::{Call, Errand, Finding, Report};
+use super::{Call, Errand, Report};
 use crate::domain::answer::Answer;
+use crate::domain::doubt::Finding;
 
 /// One call. Clones are the same call.
 #[derive(Clone, Debug)]

@@ -38,6 +38,12 @@ pub enum Point {
     SettleAfterCommit,
     /// A dead worker's runs are taken over, not committed. Once for each run.
     RecoverBeforeCommit,
+    /// A job has become a run, not committed.
+    JobTaken,
+    /// Jobs that have become runs are committed. Once for each of them.
+    JobsCommitted,
+    /// A job has been told how its run stands, not committed.
+    JobTold,
 }
 
 #[cfg(feature = "fail_points")]
@@ -125,6 +131,9 @@ mod active {
                 Point::SettleBeforeCommit => "settle_before_commit",
                 Point::SettleAfterCommit => "settle_after_commit",
                 Point::RecoverBeforeCommit => "recover_before_commit",
+                Point::JobTaken => "job_taken",
+                Point::JobsCommitted => "jobs_committed",
+                Point::JobTold => "job_told",
             }
         }
     }

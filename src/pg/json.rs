@@ -1,10 +1,11 @@
 //! A jsonb argument as its text, so that what cannot be parsed is an error of ours and not one of pgrx's.
 
 use pgrx::callconv::{Arg, ArgAbi};
+use pgrx::datum::UnboxDatum;
 use pgrx::pgrx_sql_entity_graph::metadata::{
     ArgumentError, ReturnsError, ReturnsRef, SqlMappingRef, SqlTranslatable, TypeOrigin,
 };
-use pgrx::{FromDatum, pg_sys};
+use pgrx::{FromDatum, IntoDatum, pg_sys};
 
 /// The text of a jsonb value.
 #[derive(Debug)]
@@ -24,6 +25,30 @@ impl FromDatum for JsonText {
             let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*jsonb).root, estimate);
             Some(JsonText(std::ffi::CStr::from_ptr(text).to_string_lossy().into_owned()))
         }
+    }
+}
+
+// SAFETY: a non-null datum of the type that was checked; see FromDatum.
+unsafe impl UnboxDatum for JsonText {
+    type As<'src> = JsonText;
+    unsafe fn unbox<'src>(datum: pgrx::datum::Datum<'src>) -> JsonText
+    where
+        Self: 'src,
+    {
+        // SAFETY: the caller vouches for the datum.
+        unsafe { JsonText::from_datum(datum.sans_lifetime(), false) }.unwrap_or_else(|| JsonText(String::new()))
+    }
+}
+
+impl IntoDatum for JsonText {
+    fn into_datum(self) -> Option<pg_sys::Datum> {
+        let text = std::ffi::CString::new(self.0).ok()?;
+        // SAFETY: jsonb_in takes a C string, which outlives the call; text that is no JSON is its own error.
+        unsafe { pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[text.as_c_str().into_datum()]) }
+    }
+
+    fn type_oid() -> pg_sys::Oid {
+        pg_sys::JSONBOID
     }
 }
 

@@ -28,4 +28,5 @@ pub mod xact;
 
 pub mod rows;
 pub mod settings;
+pub mod trigger;
 pub mod user;

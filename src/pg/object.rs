@@ -58,6 +58,18 @@ pub fn lock_relation(name: &CStr, schema: pg_sys::Oid, usage: Use) -> Option<Rel
     }
 }
 
+/// As [`lock_relation`] for a write, without waiting; `None` also when somebody's lock is in the way.
+pub fn lock_relation_now(name: &CStr, schema: pg_sys::Oid) -> Option<pg_sys::Oid> {
+    // SAFETY: catalogue reads and an ordinary relation lock, inside a transaction, that is had at once or not at all; taking
+    // it also takes in what others have committed since.
+    unsafe {
+        let oid = pg_sys::get_relname_relid(name.as_ptr(), schema);
+        let locked = oid != pg_sys::InvalidOid
+            && pg_sys::ConditionalLockRelationOid(oid, pg_sys::RowExclusiveLock.cast_signed());
+        (locked && pg_sys::get_relname_relid(name.as_ptr(), schema) == oid).then_some(oid)
+    }
+}
+
 /// A relation by its names, not locked.
 pub fn find_relation(name: &CStr, schema: &CStr) -> Option<pg_sys::Oid> {
     // SAFETY: catalogue reads inside a transaction; two C strings.

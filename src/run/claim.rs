@@ -167,6 +167,8 @@ pub(super) struct Batch {
     pub(super) drops: Vec<Move>,
     /// To be asked about again in a moment.
     pub(super) postponed: Vec<Uuid>,
+    /// Leases that others hold, as the substrate has just said.
+    pub(super) held_leases: HashSet<String>,
     /// To be taken once there is room, by the look of it.
     pub(super) held: HashSet<Uuid>,
     /// To be taken once there is room for its key.
@@ -210,6 +212,7 @@ pub(super) fn claims(run_id: Uuid, run: &QueuedRun) -> Claims<'_> {
         args: &run.args,
         requested_by: run.requested_by_oid.to_u32(),
         lease_key: run.lease_key.as_deref(),
+        source: run.source,
     }
 }
 
@@ -248,7 +251,7 @@ fn record_intents(
         deliveries.push(Delivery {
             run_id: start.run_id,
             attempt: start.attempt,
-            key: second_gate::in_flight_key(&policy, &run.code, &run.args, &run.requested_by),
+            key: second_gate::key_of(&policy, &run),
             code: run.code,
             terms: Terms {
                 mode: run.mode,

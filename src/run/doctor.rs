@@ -80,6 +80,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.extend(endpoints(&session));
         checks.extend(super::doctor_scripts::checks(&session));
         checks.extend(super::breaker::checks(session.closures()?));
+        checks.extend(super::jobs::checks(&extension)?);
         checks.extend(strangers()?);
         checks.extend(unfinished()?);
         // What nobody but a person may be able to end comes first.

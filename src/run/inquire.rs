@@ -1,7 +1,6 @@
 //! Runs in doubt: their agents are asked what became of the key, and what they say resolves them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 use url::Url;
@@ -10,14 +9,14 @@ use super::claim::Delivery;
 use super::recover;
 use super::session::Session;
 use super::settle;
-use crate::domain::answer::{Answer, Verdict};
+use crate::domain::doubt::{self, Doubt, Finding, Resolution};
 use crate::domain::error::DotError;
-use crate::domain::policy::Policy;
 use crate::domain::render;
-use crate::domain::retry::{self, Past};
+use crate::domain::retry::Past;
 use crate::domain::state::{Cause, RunStatus, next};
+use crate::pg;
 use crate::store::attempt::{self, Open};
-use crate::store::extension::Extension;
+use crate::store::extension::{self, Extension};
 use crate::store::queue;
 use crate::store::transition::{self, Move};
 
@@ -37,24 +36,14 @@ pub struct Inquiry {
     pub is_over: bool,
 }
 
-/// What the agent says of a key.
-#[derive(Clone, Debug)]
-pub enum Finding {
-    /// How it ended.
-    Ended(Box<Answer>),
-    /// It is at work.
-    Running(Option<Duration>),
-    /// It has never seen the key.
-    NeverSeen,
-    /// Nothing that helps.
-    Nothing,
-}
-
-/// Takes the runs in doubt that it is time to ask about.
+/// Takes the runs in doubt that it is time to ask about; none in a database that may not execute.
 ///
 /// # Errors
 /// XX000 and 55000 only.
 pub fn due(extension: &Extension) -> Result<Vec<Inquiry>, DotError> {
+    if !extension::instance(pg::session::system_identifier())?.is_here {
+        return Ok(Vec::new());
+    }
     let open = attempt::doubts(BATCH)?;
     if open.is_empty() {
         return Ok(Vec::new());
@@ -109,52 +98,51 @@ pub fn learned(list: &[(Inquiry, Finding)]) -> Result<(), DotError> {
     let moves: Vec<Move> = moves.into_iter().filter(|step| !busy.contains(&step.run_id)).collect();
     let moved = transition::apply(RunStatus::InDoubt, None, &moves)?;
     for (inquiry, finding) in list {
-        if let Finding::Running(Some(wait)) = finding {
+        if let Finding::Running { retry_after: Some(wait) } = finding {
             attempt::ask_later(&[inquiry.delivery.run_id], i64::try_from(wait.as_millis()).ok())?;
         }
     }
     settle::release(&moved)
 }
 
-fn window(policy: &Policy) -> Duration {
-    Duration::from_secs(u64::try_from(policy.key_window_s).unwrap_or(0))
-}
-
 fn resolved(inquiry: &Inquiry, finding: &Finding) -> Option<Move> {
     let (delivery, terms) = (&inquiry.delivery, &inquiry.delivery.terms);
+    let doubt = Doubt {
+        policy: &terms.policy,
+        attempts: delivery.attempt,
+        key_age: terms.key_age + terms.read_at.elapsed(),
+        withdrawn: terms.withdrawn,
+        accepted: inquiry.accepted,
+        is_over: inquiry.is_over,
+    };
     let from = |cause| next(terms.mode, Some(RunStatus::InDoubt), cause);
-    let plain = |to, reason: &str, message: &str| Move {
+    let step = |to, reason: &str, message: &str| Move {
         fencing_token: terms.fencing_token,
         detail: json!({"reason": reason, "message": message, "resolved_by": "agent"}),
         ..Move::new(delivery.run_id, delivery.attempt, to, reason, message)
     };
-    match finding {
-        Finding::Ended(answer) => {
-            let succeeded = answer.verdict == Verdict::Succeeded;
-            let to = from(if succeeded { Cause::Succeeded } else { Cause::Failed })?;
+    match (doubt::resolve(&doubt, finding), finding) {
+        (Resolution::Told(cause), Finding::Ended(answer)) => {
+            let explained = cause != Cause::Succeeded;
             let mut detail = answer.to_detail();
             detail["resolved_by"] = json!("agent");
             Some(Move {
-                reason: (!succeeded).then(|| answer.reason.clone()),
-                message: (!succeeded).then(|| answer.message.clone()),
+                reason: explained.then(|| answer.reason.clone()),
+                message: explained.then(|| answer.message.clone()),
                 result: answer.result.clone(),
                 observations: answer.observations.clone(),
                 detail,
-                ..plain(to, "", "")
+                ..step(from(cause)?, "", "")
             })
         }
-        Finding::NeverSeen if inquiry.accepted || !inquiry.is_over => None,
-        // An agent may forget a key when its window is over; then it says the same.
-        Finding::NeverSeen if terms.key_age + terms.read_at.elapsed() >= window(&terms.policy) => None,
-        Finding::NeverSeen if terms.withdrawn => {
-            Some(plain(from(Cause::Failed)?, retry::CANCELLED, "the agent has never seen it, and never will"))
+        (Resolution::Untouched { cause, reason, message }, _) => {
+            let again = cause == Cause::Requeued;
+            Some(Move {
+                wait_ms: again.then_some(0),
+                past: again.then_some(Past::Untaken),
+                ..step(from(cause)?, reason, message)
+            })
         }
-        Finding::NeverSeen if i64::from(delivery.attempt) < terms.policy.max_attempts => Some(Move {
-            wait_ms: Some(0),
-            past: Some(Past::Untaken),
-            ..plain(from(Cause::Requeued)?, "never_seen", "the agent has never seen it; it is sent again")
-        }),
-        Finding::NeverSeen => Some(plain(from(Cause::Failed)?, "never_seen", "the agent has never seen it")),
-        Finding::Running(_) | Finding::Nothing => None,
+        _ => None,
     }
 }

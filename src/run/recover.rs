@@ -104,6 +104,7 @@ pub(super) fn is_permitted(session: &Session, open: &Open) -> bool {
         args: &open.args,
         requested_by: open.requested_by_oid.to_u32(),
         lease_key: open.lease_key.as_deref(),
+        source: open.source,
     };
     session.instance.is_here && permit::verify(&session.instance.permit_key, &claims, &open.permit)
 }
@@ -136,7 +137,13 @@ fn resume(session: &Session, orphan: &Open, findings: &Findings) -> Option<(Deli
         run_id: orphan.run_id,
         attempt: orphan.attempt,
         code: orphan.code.clone(),
-        key: second_gate::in_flight_key(&policy, &orphan.code, &orphan.args, &user::name_of(orphan.requested_by_oid)),
+        key: second_gate::in_flight_key(
+            &policy,
+            &orphan.code,
+            &orphan.args,
+            &user::name_of(orphan.requested_by_oid),
+            orphan.lease_key.as_deref(),
+        ),
         terms: terms(orphan, policy),
         request,
         egress: Arc::clone(&session.config.egress),

@@ -1,22 +1,24 @@
-//! `fn_dot_run` and `fn_dot_run_all`: from a caller's wish to a row of the ledger and, when it is admitted, of the
+//! `fn_dot_run`, and every other way to ask for a run: from a caller's wish to a row of the ledger and, when it is admitted, of the
 //! queue. All in the caller's transaction; nothing is sent from here.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::breaker;
+use super::crowd;
 use super::depth;
 use super::gates::{self, Findings, Question};
 use super::session::Session;
 use super::wait;
-use crate::domain::call::{self, Call, Raw};
+use crate::domain::call::{Call, Raw};
 use crate::domain::decide::{self, PortAnswer};
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
+use crate::domain::via::{Source, Via};
 use crate::domain::{canonical, lane, lease};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
@@ -40,6 +42,10 @@ pub struct WorkerFacts {
 pub struct Requested {
     /// The ledger row.
     pub row: Row,
+    /// Its id.
+    pub run_id: Uuid,
+    /// Where it stands.
+    pub status: RunStatus,
     /// True when a run was put into the queue, so that the worker is to be woken at commit.
     pub admitted: bool,
 }
@@ -49,57 +55,42 @@ pub struct Requested {
 /// # Errors
 /// Misuse, as in [`Raw::check`]; 23505 when the key is in use for other arguments; 55000 without the extension.
 pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
+    one_via(raw, Via::call(), worker)
+}
+
+/// One run that comes by another way than a plain call.
+///
+/// # Errors
+/// As [`one`].
+pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
-    let requester = Requester::current();
+    let via = via.tidy();
+    let requester = via.requester.map_or_else(Requester::current, |oid| Requester::of(oid.into()));
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
         let mut session = Session::open(&extension, Some(std::slice::from_ref(&call.code)))?;
-        request(&mut session, &requester, worker, &call)
+        request(&mut session, &requester, worker, &via, &call)
     })
 }
 
-/// A run for every tool that the filter selects, in one process run and in the order of their codes.
-///
-/// # Errors
-/// As [`one`]; 22004 and 22023 for a filter that is no object or names a column that the catalogue has not.
-pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<Requested>, DotError> {
-    let filter = check_filter(filter)?;
-    let mode = call::check_mode(raw.mode)?;
-    let args = raw.args.ok_or_else(|| {
-        DotError::new(SqlState::NullValueNotAllowed, "args must not be null").hint("pass '{}' for no arguments")
-    })?;
-    call::check_args(&args, crate::guc::max_args_bytes())?;
-    let process_run_id = raw.process_run_id.unwrap_or_else(Uuid::now_v7);
-    let requester = Requester::current();
-    let extension = extension::current()?;
-    extension::as_owner(&extension, || {
-        requester.must_be_allowed(&extension)?;
-        let mut session = Session::open(&extension, None)?;
-        let codes = select(&session, &filter)?;
-        let call = |code| Call {
-            code,
-            mode,
-            process_run_id: Some(process_run_id),
-            args: args.clone(),
-            idempotency_key: String::new(),
-        };
-        codes.into_iter().map(|code| request(&mut session, &requester, worker, &call(code))).collect()
-    })
-}
-
-struct Requester {
-    oid: pgrx::pg_sys::Oid,
+/// Who asks.
+pub(super) struct Requester {
+    /// The role.
+    pub(super) oid: pgrx::pg_sys::Oid,
     name: String,
 }
 
 impl Requester {
-    fn current() -> Self {
-        let oid = user::current();
+    pub(super) fn current() -> Self {
+        Requester::of(user::current())
+    }
+
+    fn of(oid: pgrx::pg_sys::Oid) -> Self {
         Requester { oid, name: user::name_of(oid) }
     }
 
     /// `fn_dot_run_all` besides `fn_dot_run`, not instead: the second gate asks for the latter.
-    fn must_be_allowed(&self, extension: &Extension) -> Result<(), DotError> {
+    pub(super) fn must_be_allowed(&self, extension: &Extension) -> Result<(), DotError> {
         if role::requesters(extension, &[self.oid])?.iter().any(|requester| requester.may_call) {
             return Ok(());
         }
@@ -109,44 +100,24 @@ impl Requester {
     }
 }
 
-fn check_filter(filter: Option<Value>) -> Result<Map<String, Value>, DotError> {
-    const HINT: &str = "pass column values, for example '{\"execution_engine\": \"agent_api\"}', or '{}' for all tools";
-    match filter {
-        None => Err(DotError::new(SqlState::NullValueNotAllowed, "filter must not be null").hint(HINT)),
-        Some(Value::Object(map)) => Ok(map),
-        Some(_) => Err(DotError::new(SqlState::InvalidParameterValue, "filter must be a JSON object").hint(HINT)),
-    }
-}
-
-fn select(session: &Session, filter: &Map<String, Value>) -> Result<Vec<String>, DotError> {
-    let tools = session.all_tools().map_err(|why| {
-        DotError::new(SqlState::ObjectNotInPrerequisiteState, "the catalogue cannot be read").detail(why)
-    })?;
-    let mut codes = Vec::new();
-    for tool in tools {
-        let matches = tool.matches(filter).map_err(|column| {
-            DotError::new(
-                SqlState::InvalidParameterValue,
-                format!("the catalogue has no column \"{}\"", call::shorten(&column)),
-            )
-            .hint("the keys of filter are columns of dot_tools")
-        })?;
-        if matches {
-            codes.push(tool.code.clone());
-        }
-    }
-    codes.dedup();
-    Ok(codes)
-}
-
-fn request(
+/// One run, of a session that is open.
+///
+/// # Errors
+/// As [`one`].
+pub(super) fn request(
     session: &mut Session,
     requester: &Requester,
     worker: WorkerFacts,
+    via: &Via,
     call: &Call,
 ) -> Result<Requested, DotError> {
-    if let Some(row) = earlier(session, requester, call)? {
-        return Ok(Requested { row, admitted: false });
+    if let Some(found) = earlier(session, requester, call)? {
+        return Ok(found);
+    }
+    if via.coalesce
+        && let Some(found) = crowd::coalesce(requester.oid, via, call)?
+    {
+        return Ok(found);
     }
     let run_id = Uuid::now_v7();
     let question = Question {
@@ -157,19 +128,20 @@ fn request(
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
     };
     let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
-    ask_capacity(session, requester, &question, &mut findings)?;
+    ask_capacity(session, requester, via, &question, &mut findings)?;
     findings = gates::ask_substrate(session, &question, findings);
     let lease_key = findings.policy.as_ref().and_then(|policy| lease::key(&policy.lease, &call.code, &call.args));
-    let token = ask_lease(session, &question, &mut findings, lease_key.as_deref())?;
+    let lease = ask_lease(session, via, &question, &mut findings, lease_key.as_deref())?;
     warn_of_worker(session, worker, call.mode, &mut findings);
-    record(session, requester, call, &question, &findings, lease_key.as_deref(), token)
+    record(session, requester, via, call, &question, &findings, &lease)
 }
 
-/// The queue's depth, which may refuse, and the endpoint's breaker, which may warn. Before toggle, guard and lease, so that
+/// Other runs of the tool, and the queue's depth, which may refuse, and the endpoint's breaker, which may warn. Before toggle, guard and lease, so that
 /// a flood is cheap to refuse.
 fn ask_capacity(
     session: &mut Session,
     requester: &Requester,
+    via: &Via,
     question: &Question<'_>,
     findings: &mut Findings,
 ) -> Result<(), DotError> {
@@ -177,7 +149,9 @@ fn ask_capacity(
     if question.mode != Mode::Plan && gate::first_block(&findings.decisions).is_some() {
         return Ok(());
     }
-    if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
+    if let Some(block) = crowd::in_the_way(via, question.code)? {
+        findings.note(block);
+    } else if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
         findings.note(full);
     } else if let Some(endpoint) = policy.endpoint
         && let Some(warning) = breaker::warning(session.closures()?, &endpoint)
@@ -188,7 +162,7 @@ fn ask_capacity(
 }
 
 /// Invariant 5: the run of the same key that was admitted first, if the tool is catalogued and the run is not a plan.
-fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Option<Row>, DotError> {
+fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Option<Requested>, DotError> {
     let (Some(process_run_id), true) = (call.process_run_id, call.mode.calls_engine()) else { return Ok(None) };
     if session.tools(&call.code).is_ok_and(<[_]>::is_empty) {
         return Ok(None);
@@ -207,7 +181,7 @@ fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Opti
             .hint("pass another idempotency_key, or a process_run_id of your own"));
     }
     if found.same_args {
-        return Ok(Some(found.row));
+        return Ok(Some(Requested { row: found.row, run_id: found.run_id, status: found.status, admitted: false }));
     }
     Err(in_use("for a run with other arguments")
         .detail(format!("run {} has {key}", found.run_id))
@@ -220,14 +194,24 @@ fn key_hash(process_run_id: Uuid, call: &Call) -> i64 {
     i64::from_be_bytes(std::array::from_fn(|i| digest[i]))
 }
 
-/// The lease gate: taken for a run that is otherwise admitted, looked at for a plan. The token of a taken one.
+/// What became of a run's lease at its request.
+struct Leased {
+    key: Option<String>,
+    token: Option<i64>,
+    /// It is taken when the run is.
+    waits: bool,
+}
+
+/// The lease gate: taken for a run that is otherwise admitted, looked at for a plan, left for later where the run waits.
 fn ask_lease(
     session: &Session,
+    via: &Via,
     question: &Question<'_>,
     findings: &mut Findings,
     key: Option<&str>,
-) -> Result<Option<i64>, DotError> {
-    let Some(policy) = &findings.policy else { return Ok(None) };
+) -> Result<Leased, DotError> {
+    let none = Leased { key: key.map(str::to_owned), token: None, waits: false };
+    let Some(policy) = &findings.policy else { return Ok(none) };
     let ttl_s = policy.lease_ttl_s;
     if question.mode == Mode::Plan {
         let held = match key {
@@ -236,18 +220,24 @@ fn ask_lease(
         };
         let answer = held.map(|held| PortAnswer::Value(if held { Value::Null } else { Value::Bool(true) }));
         findings.decisions.push(peeked(decide::lease(key, answer.as_ref())));
-        return Ok(None);
+        return Ok(none);
     }
     if gate::first_block(&findings.decisions).is_some() {
-        return Ok(None);
+        return Ok(none);
+    }
+    if (via.waits || policy.lease_wait)
+        && let Some(key) = key
+    {
+        findings.decisions.push(decide::lease_later(key));
+        return Ok(Leased { waits: true, ..none });
     }
     let answer = key.map(|key| session.ports.acquire(key, &lease::holder(question.run_id), ttl_s));
     let decision = decide::lease(key, answer.as_ref());
     let taken = !decision.blocks();
     findings.decisions.push(decision);
     match key {
-        Some(key) if taken => grant::record(key, question.run_id, ttl_s),
-        _ => Ok(None),
+        Some(key) if taken => Ok(Leased { token: grant::record(key, question.run_id, ttl_s)?, ..none }),
+        _ => Ok(none),
     }
 }
 
@@ -281,16 +271,17 @@ fn warn_of_worker(session: &Session, worker: WorkerFacts, mode: Mode, findings: 
 fn record(
     session: &Session,
     requester: &Requester,
+    via: &Via,
     call: &Call,
     question: &Question<'_>,
     findings: &Findings,
-    lease_key: Option<&str>,
-    token: Option<i64>,
+    lease: &Leased,
 ) -> Result<Requested, DotError> {
     let (status, block) = first_state(call.mode, findings)?;
     let admitted = status == RunStatus::Queued;
-    let request = findings.request.as_ref().map(|order| order.clone().with_token(token).masked());
+    let request = findings.request.as_ref().map(|order| order.clone().with_token(lease.token).masked());
     let gates = findings.to_json();
+    let policy = findings.policy.as_ref().filter(|_| admitted);
     let new = NewRun {
         run_id: question.run_id,
         process_run_id: question.process_run_id,
@@ -305,24 +296,31 @@ fn record(
         fingerprint: findings.fingerprint.as_deref(),
         request: request.as_ref(),
         gates: &gates,
-        lease_key,
-        fencing_token: token,
-        start_by_s: findings.policy.as_ref().filter(|_| admitted).map(|policy| policy.start_by_s),
-        finish_by_s: findings.policy.as_ref().filter(|_| admitted).map(|policy| policy.finish_by_s),
+        lease_key: lease.key.as_deref(),
+        fencing_token: lease.token,
+        start_by_s: policy.map(|policy| policy.start_by_s.min(via.start_by_s.unwrap_or(i64::MAX).max(1))),
+        finish_by_s: policy.map(|policy| policy.finish_by_s),
         requested_by: &requester.name,
         requested_by_oid: requester.oid,
+        via,
     };
     let row = ledger::insert(&new)?.ok_or_else(|| error::internal("the idempotency key was taken meanwhile"))?;
     event::born(question.run_id, status)?;
     if admitted {
-        let endpoint = findings.policy.as_ref().and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default();
-        let place = Place { lane: lane::of(requester.oid.to_u32(), &call.code), code: &call.code, endpoint };
-        queue::push(question.run_id, place, &permit_for(session, call, question, requester, lease_key))?;
+        let place = Place {
+            lane: lane::of(requester.oid.to_u32(), &call.code),
+            code: &call.code,
+            endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
+            lease_wait: lease.waits,
+            followed: via.source == Source::Request,
+        };
+        let claims = claims(call, via, question, requester, lease);
+        queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);
     }
     fail_point::at(Point::RequestBeforeReturn, &call.code);
-    Ok(Requested { row, admitted })
+    Ok(Requested { row, run_id: question.run_id, status, admitted })
 }
 
 /// The state that a run is born in, and the decision that refuses it.
@@ -346,21 +344,21 @@ fn log_refusal(run_id: Uuid, call: &Call, block: &Decision) {
     log::line(&format!("dot_wrapper: run {run_id} of {} ({}) refused by gate {gate}: {reason}", call.code, call.mode));
 }
 
-fn permit_for(
-    session: &Session,
-    call: &Call,
+fn claims<'a>(
+    call: &'a Call,
+    via: &Via,
     question: &Question<'_>,
     requester: &Requester,
-    lease_key: Option<&str>,
-) -> Vec<u8> {
-    let claims = Claims {
+    lease: &'a Leased,
+) -> Claims<'a> {
+    Claims {
         run_id: question.run_id,
         process_run_id: question.process_run_id,
         code: &call.code,
         mode: call.mode,
         args: &call.args,
         requested_by: requester.oid.to_u32(),
-        lease_key,
-    };
-    permit::issue(&session.instance.permit_key, &claims)
+        lease_key: lease.key.as_deref(),
+        source: via.source,
+    }
 }

@@ -10,6 +10,7 @@ use super::claim::Batch;
 use super::gates::{self, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
+use super::settle;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
@@ -19,6 +20,7 @@ use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
 use crate::domain::state::{Cause, RunStatus, next};
+use crate::domain::via::Source;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::candidate::QueuedRun;
@@ -40,6 +42,12 @@ pub(super) fn ask(
     batch: &mut Batch,
 ) -> Result<(), DotError> {
     fail_point::at(Point::ClaimGate, &run.code);
+    let is_held = run.lease_key.as_ref().is_some_and(|key| batch.held_leases.contains(key));
+    if is_held && waits(&run) && !run.withdrawn && !run.is_late {
+        // One of those that wait for a lease is enough to find out that it is still held.
+        batch.postponed.push(run_id);
+        return Ok(());
+    }
     let mut findings = find(session, requesters, run_id, &run);
     let mut token = None;
     let call = (run_id, run.attempts + 1);
@@ -57,7 +65,10 @@ pub(super) fn ask(
     let gates = findings.to_json();
     if let Some(block) = gate::first_block(&findings.decisions) {
         flow.withdraw(call);
-        if block.is_passing() {
+        if block.reason == "lease_held" && waits(&run) {
+            batch.held_leases.extend(run.lease_key);
+            batch.postponed.push(run_id);
+        } else if block.is_passing() {
             batch.postponed.push(run_id);
         } else {
             batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
@@ -74,7 +85,7 @@ pub(super) fn ask(
 
 /// Whether the limits let it go now; it counts from here on. Notes what it waits for.
 fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch: &mut Batch) -> bool {
-    let key = in_flight_key(policy, &run.code, &run.args, &run.requested_by);
+    let key = key_of(policy, run);
     let ask = Ask {
         call,
         endpoint: policy.endpoint.as_deref().unwrap_or_default(),
@@ -94,9 +105,30 @@ fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch
     false
 }
 
-/// What `max_in_flight_per_key` counts by, and how many; `None` without such a limit.
-pub(super) fn in_flight_key(policy: &Policy, code: &str, args: &Value, role: &str) -> Option<(String, i64)> {
-    let limit = policy.max_in_flight_per_key?;
+/// True for a run that was queued to wait for its lease, and that no delivery has been made of.
+fn waits(run: &QueuedRun) -> bool {
+    run.lease_wait && run.attempts == 0
+}
+
+/// As [`in_flight_key`], for a queued run.
+pub(super) fn key_of(policy: &Policy, run: &QueuedRun) -> Option<(String, i64)> {
+    let (key, limit) = in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())?;
+    Some((key, if limit == HOLDERS && waits(run) { 1 } else { limit }))
+}
+
+/// Who holds a lease goes, whoever held it before and is still out: only who waits for it is held up.
+const HOLDERS: i64 = i64::MAX;
+
+/// What `max_in_flight_per_key` counts by, and how many. Without such a limit, the lease: those that wait for it are then
+/// taken up when the call that is out under it has ended. `None` without either.
+pub(super) fn in_flight_key(
+    policy: &Policy,
+    code: &str,
+    args: &Value,
+    role: &str,
+    lease_key: Option<&str>,
+) -> Option<(String, i64)> {
+    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), HOLDERS)) };
     let template = policy.in_flight_key.replace("{role}", role);
     Some((lease::key(&template, code, args)?, limit))
 }
@@ -142,7 +174,7 @@ fn stop(run_id: Uuid, run: &QueuedRun, policy: Option<&Policy>, block: &Decision
     Some(Move {
         detail: json!({"reason": reason, "message": block.message, "gates": gates}),
         wait_ms: (to == RunStatus::InDoubt).then_some(0),
-        keep_lease_ms: policy.and_then(|policy| policy.doubt_lease_s).map(|seconds| seconds * 1000),
+        keep_lease_ms: policy.and_then(settle::keep_lease_ms),
         ..Move::new(run_id, run.attempts, to, reason.clone(), block.message.clone())
     })
 }
@@ -153,18 +185,18 @@ fn is_forgotten(run: &QueuedRun, policy: &Policy) -> bool {
 
 fn requester(requesters: &[Requester], run: &QueuedRun) -> Decision {
     let inputs = json!({"role": run.requested_by});
-    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid);
-    match known {
-        Some(Requester { name: Some(_), may_call: true, .. }) => {
-            Decision::ok(Gate::Requester, "the requesting role may call fn_dot_run", inputs)
+    let known = requesters.iter().find(|r| r.oid == run.requested_by_oid && r.name.is_some());
+    let what = match run.source {
+        Source::Request => "insert into dot_run_request",
+        _ => "call fn_dot_run",
+    };
+    match known.map(|role| if run.source == Source::Request { role.may_request } else { role.may_call }) {
+        Some(true) => Decision::ok(Gate::Requester, format!("the requesting role may {what}"), inputs),
+        Some(false) => {
+            let message = format!("the requesting role may not {what} any more");
+            Decision::block(Gate::Requester, "privilege_revoked", message, inputs)
         }
-        Some(Requester { name: Some(_), .. }) => Decision::block(
-            Gate::Requester,
-            "privilege_revoked",
-            "the requesting role may not call fn_dot_run any more",
-            inputs,
-        ),
-        _ => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
+        None => Decision::block(Gate::Requester, "role_gone", "the requesting role does not exist any more", inputs),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error;
 use crate::pg::rows::Row;
 use crate::pg::{latch, settings, user};
 use crate::store::extension;
-use crate::store::ledger::{self, Standing};
+use crate::store::ledger;
 
 /// Longest wait: an hour. Who waits holds a snapshot, and with it back vacuum.
 pub const MAX: Duration = Duration::from_secs(3600);
@@ -33,7 +33,7 @@ pub fn wait(run_id: Uuid, limit: Duration) -> Result<Row, DotError> {
         if over || started.elapsed() >= limit {
             break;
         }
-        refuse_endless(&standing)?;
+        refuse_endless(standing.is_own, "fn_dot_wait")?;
         latch::pause(pause.min(limit.saturating_sub(started.elapsed())));
         pause = (pause * 2).min(Duration::from_millis(100));
     }
@@ -57,16 +57,16 @@ pub(super) fn unknown(run_id: Uuid) -> DotError {
 }
 
 /// A wait that could never end, because of the transaction that it is called in.
-fn refuse_endless(standing: &Standing) -> Result<(), DotError> {
-    if standing.is_own {
+pub(super) fn refuse_endless(is_own: bool, function: &str) -> Result<(), DotError> {
+    if is_own {
         return Err(DotError::new(SqlState::ActiveSqlTransaction, "cannot wait for a run of this transaction")
             .detail("Nothing is sent before the transaction that requested it has committed.")
-            .hint("Commit first, then call fn_dot_wait."));
+            .hint(format!("Commit first, then call {function}.")));
     }
     if settings::has_one_snapshot() {
         return Err(DotError::new(SqlState::ActiveSqlTransaction, "cannot wait in this isolation level")
             .detail("In REPEATABLE READ and SERIALIZABLE nothing that others commit becomes visible.")
-            .hint("Call fn_dot_wait in READ COMMITTED."));
+            .hint(format!("Call {function} in READ COMMITTED.")));
     }
     Ok(())
 }

@@ -7,10 +7,12 @@ use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::queue::millis;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::retry::Past;
+use crate::domain::via::Source;
 
 /// The last attempt of a run that is running or in doubt.
 #[derive(Clone, Debug)]
@@ -37,6 +39,8 @@ pub struct Open {
     pub args: Value,
     /// The requesting role.
     pub requested_by_oid: pgrx::pg_sys::Oid,
+    /// By which way it was requested.
+    pub source: Source,
     /// The lease.
     pub lease_key: Option<String>,
     /// What the attempts before it did.
@@ -64,7 +68,8 @@ macro_rules! open {
                 q.permit, r.process_run_id, r.args, r.requested_by_oid, r.lease_key, q.past, q.cancel_requested,
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
                 (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint, q.crashes,
-                EXISTS (SELECT FROM dot_wrapper.dot_run_event e WHERE e.run_id = r.run_id AND e.event = 'accepted')
+                EXISTS (SELECT FROM dot_wrapper.dot_run_event e WHERE e.run_id = r.run_id AND e.event = 'accepted'),
+                r.source
          FROM dot_wrapper.dot_queue q
          JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
          JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
@@ -138,7 +143,6 @@ pub fn ask_later(run_ids: &[Uuid], wait_ms: Option<i64>) -> Result<(), DotError>
 
 fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
     let Some(mode) = Mode::parse(&spi::need::<String>(row, 3)?) else { return Ok(None) };
-    let millis = |ms: Option<i64>| Duration::from_millis(u64::try_from(ms.unwrap_or(0)).unwrap_or(0));
     Ok(Some(Open {
         run_id: spi::need_uuid(row, 1)?,
         attempt: spi::need(row, 2)?,
@@ -158,6 +162,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
         key_age: millis(row.get(16)?),
         crashes: spi::need(row, 17)?,
         was_accepted: spi::need(row, 18)?,
+        source: Source::parse(&spi::need::<String>(row, 19)?).unwrap_or_default(),
     }))
 }
 

@@ -13,6 +13,7 @@ use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::retry::Past;
+use crate::domain::via::Source;
 
 /// A queued run, locked for this transaction. `run` is `None` when the ledger has no queued run of that id.
 #[derive(Clone, Debug)]
@@ -44,6 +45,10 @@ pub struct QueuedRun {
     pub lease_key: Option<String>,
     /// Fencing token.
     pub fencing_token: Option<i64>,
+    /// By which way it was requested.
+    pub source: Source,
+    /// It was queued without its lease.
+    pub lease_wait: bool,
     /// Deliveries so far.
     pub attempts: i32,
     /// The URL or the program's path that was rendered when it was requested.
@@ -76,7 +81,7 @@ macro_rules! candidate {
                 q.past, q.cancel_requested, q.crashes,
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
                 (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
-                (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint
+                (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint, r.source, q.lease_wait
          FROM dot_wrapper.dot_queue q
          LEFT JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
          "
@@ -121,9 +126,16 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Candidate> {
             age: millis(row.get(18)?),
             key_age: millis(row.get(19)?),
             left_ms: row.get(20)?.unwrap_or(0),
+            source: source(row, 21)?,
+            lease_wait: spi::need(row, 22)?,
         }),
     };
     Ok(Candidate { run_id: spi::need_uuid(row, 1)?, permit: spi::need(row, 2)?, run })
+}
+
+/// What the schema's CHECK lets in is known; for anything else the permit does not verify.
+fn source(row: &SpiHeapTupleData<'_>, column: usize) -> SpiResult<Source> {
+    Ok(Source::parse(&spi::need::<String>(row, column)?).unwrap_or_default())
 }
 
 /// Queued runs of the ledger (`None`: all), for new permits. Locked.
@@ -133,7 +145,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Candidate> {
 pub fn to_resume(run_ids: Option<Vec<Uuid>>) -> Result<Vec<(Uuid, QueuedRun)>, DotError> {
     let sql = "SELECT q.run_id, r.process_run_id, r.code, r.mode, r.args, r.requested_by::text,
                       coalesce((SELECT o.oid FROM pg_catalog.pg_roles o WHERE o.rolname = r.requested_by), r.requested_by_oid),
-                      r.lease_key, r.fencing_token, r.attempts
+                      r.lease_key, r.fencing_token, r.attempts, r.source, q.lease_wait
                FROM dot_wrapper.dot_queue q
                JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
                WHERE q.state = 'queued' AND ($1::uuid[] IS NULL OR q.run_id = ANY ($1))
@@ -162,6 +174,8 @@ pub fn to_resume(run_ids: Option<Vec<Uuid>>) -> Result<Vec<(Uuid, QueuedRun)>, D
                 age: Duration::ZERO,
                 key_age: Duration::ZERO,
                 left_ms: 0,
+                source: source(row, 11)?,
+                lease_wait: spi::need(row, 12)?,
             },
         )))
     })?;

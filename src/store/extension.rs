@@ -82,20 +82,39 @@ fn is_known(version: &str) -> bool {
     VERSIONS.contains(&version)
 }
 
-/// What is installed, and its version.
-fn installed() -> Result<Option<(Extension, String)>, DotError> {
-    let sql = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid, e.extversion
+/// The extension, whoever asks and whatever its version; `None` when it is not here.
+///
+/// # Errors
+/// XX000 only.
+pub fn find() -> Result<Option<Extension>, DotError> {
+    Ok(installed()?.map(|(extension, _)| extension))
+}
+
+const INSTALLED: &str = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspname), n.oid, e.extversion
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";
-    spi::row(sql, &[], |row| {
-        let extension = Extension {
-            oid: spi::need(row, 1)?,
-            owner: spi::need(row, 2)?,
-            schema: spi::need(row, 3)?,
-            schema_oid: spi::need(row, 4)?,
-        };
-        Ok((extension, spi::need(row, 5)?))
-    })
+
+/// What is installed, and its version.
+fn installed() -> Result<Option<(Extension, String)>, DotError> {
+    spi::row(INSTALLED, &[], found)
+}
+
+/// What is installed, for a function that only reads: also on a standby. `None` when it is not here.
+///
+/// # Errors
+/// XX000 only.
+pub fn for_reading() -> Result<Option<Extension>, DotError> {
+    Ok(spi::seen(INSTALLED, &[], found)?.pop().map(|(extension, _)| extension))
+}
+
+fn found(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<(Extension, String)> {
+    let extension = Extension {
+        oid: spi::need(row, 1)?,
+        owner: spi::need(row, 2)?,
+        schema: spi::need(row, 3)?,
+        schema_oid: spi::need(row, 4)?,
+    };
+    Ok((extension, spi::need(row, 5)?))
 }
 
 impl Extension {

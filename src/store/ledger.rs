@@ -9,6 +9,7 @@ use crate::domain::call::Call;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::state::RunStatus;
+use crate::domain::via::Via;
 use crate::error;
 use crate::pg::rows::Row;
 use crate::pg::settings;
@@ -54,6 +55,8 @@ pub struct NewRun<'a> {
     pub requested_by: &'a str,
     /// Its OID.
     pub requested_by_oid: pgrx::pg_sys::Oid,
+    /// The way by which it came.
+    pub via: &'a Via,
 }
 
 /// Records a run; its row. `None` when an admitted run of the same key is there already.
@@ -64,10 +67,10 @@ pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
     let sql = "INSERT INTO dot_wrapper.dot_run AS r
         (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
          request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
-         requested_at, finished_at, finish_by)
+         requested_at, finished_at, finish_by, source, source_ref, actor)
         SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
                t.now + make_interval(secs => $16), $17::name, $18, $19, t.now, CASE WHEN $19 THEN NULL ELSE t.now END,
-               t.now + make_interval(secs => $20)
+               t.now + make_interval(secs => $20), $21, $22, $23
         FROM (SELECT clock_timestamp() AS now) t
         ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING
         RETURNING r";
@@ -95,6 +98,9 @@ pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
         run.requested_by_oid.into(),
         (run.status == RunStatus::Queued).into(),
         seconds(run.finish_by_s).into(),
+        run.via.source.as_str().into(),
+        run.via.source_ref.as_deref().into(),
+        run.via.actor.as_deref().into(),
     ];
     spi::row(sql, &args, |row| spi::need(row, 1))
 }
@@ -106,6 +112,8 @@ pub struct Earlier {
     pub row: Row,
     /// Its id.
     pub run_id: Uuid,
+    /// Where it stands.
+    pub status: RunStatus,
     /// True when it has the same arguments, as jsonb compares them.
     pub same_args: bool,
     /// Who requested it: the role's OID, and its name of then.
@@ -117,7 +125,7 @@ pub struct Earlier {
 /// # Errors
 /// XX000 only.
 pub fn find_admitted(process_run_id: Uuid, call: &Call) -> Result<Option<Earlier>, DotError> {
-    let sql = "SELECT r, r.run_id, r.args = $5, r.requested_by_oid, r.requested_by::text FROM dot_wrapper.dot_run r
+    let sql = "SELECT r, r.run_id, r.args = $5, r.requested_by_oid, r.requested_by::text, r.run_status FROM dot_wrapper.dot_run r
                WHERE r.process_run_id = $1 AND r.code = $2 AND r.mode = $3 AND r.idempotency_key = $4 AND r.admitted";
     let args = [
         spi::uuid(process_run_id).into(),
@@ -131,6 +139,7 @@ pub fn find_admitted(process_run_id: Uuid, call: &Call) -> Result<Option<Earlier
             row: spi::need(row, 1)?,
             run_id: spi::need_uuid(row, 2)?,
             same_args: spi::need(row, 3)?,
+            status: RunStatus::parse(&spi::need::<String>(row, 6)?).unwrap_or(RunStatus::InDoubt),
             requested_by: (spi::need(row, 4)?, spi::need(row, 5)?),
         })
     })

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::event::Marker;
 use super::ledger::list;
+use super::request;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
@@ -25,6 +26,10 @@ pub struct Place<'a> {
     pub code: &'a str,
     /// The endpoint's name.
     pub endpoint: &'a str,
+    /// Without its lease, for which it waits.
+    pub lease_wait: bool,
+    /// Rows of the request table show what becomes of it.
+    pub followed: bool,
 }
 
 /// Puts an admitted run into the queue.
@@ -32,9 +37,17 @@ pub struct Place<'a> {
 /// # Errors
 /// XX000 only.
 pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit)
-               VALUES ($1, 'queued', $2, $3, $4, $5)";
-    let args = [spi::uuid(run_id).into(), place.lane.into(), place.code.into(), place.endpoint.into(), permit.into()];
+    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed)
+               VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7)";
+    let args = [
+        spi::uuid(run_id).into(),
+        place.lane.into(),
+        place.code.into(),
+        place.endpoint.into(),
+        permit.into(),
+        place.lease_wait.into(),
+        place.followed.into(),
+    ];
     spi::run(sql, &args).map(drop)
 }
 
@@ -151,7 +164,8 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             -- The gates may have taken a while: one whose time is up by now stays, and the next claim ends it.
             UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2, lease_until = NULL
             FROM x JOIN dot_wrapper.dot_run f USING (run_id)
-            WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now RETURNING q.run_id, f.finish_by
+            WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now
+            RETURNING q.run_id, f.finish_by, q.followed
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = 'running', attempts = x.attempt, started_at = coalesce(r.started_at, x.now),
@@ -170,7 +184,8 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             SELECT x.run_id, 'running', x.attempt, 'queued', 'running', x.detail, decode(x.mark, 'hex')
             FROM x JOIN r USING (run_id)
         )
-        SELECT a.run_id, to_char(a.deadline AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"') FROM a";
+        SELECT a.run_id, to_char(a.deadline AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), q.followed
+        FROM a JOIN q USING (run_id)";
     if starts.is_empty() {
         return Ok(Vec::new());
     }
@@ -192,9 +207,11 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
                    "token": s.fencing_token, "detail": detail, "mark": mark})
         })
         .collect();
-    spi::rows(sql, &[list(items).into(), spi::uuid(worker).into()], |row| {
-        Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?))
-    })
+    let started = spi::rows(sql, &[list(items).into(), spi::uuid(worker).into()], |row| {
+        Ok((spi::need_uuid(row, 1)?, spi::need::<String>(row, 2)?, spi::need::<bool>(row, 3)?))
+    })?;
+    request::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;
+    Ok(started.into_iter().map(|(run_id, deadline, _)| (run_id, deadline)).collect())
 }
 
 /// Says in the ledger why a queued run is set aside.
@@ -204,7 +221,24 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
 pub fn explain(run_id: Uuid, reason: &str, message: &str) -> Result<(), DotError> {
     let sql =
         "UPDATE dot_wrapper.dot_run r SET reason = $2, message = $3 WHERE r.run_id = $1 AND r.run_status = 'queued'";
-    spi::run(sql, &[spi::uuid(run_id).into(), reason.into(), message.into()]).map(drop)
+    spi::run(sql, &[spi::uuid(run_id).into(), reason.into(), message.into()])?;
+    follow_one(run_id)
+}
+
+/// Lets the rows of the request table show a run that is in the queue, if there are any.
+fn follow_one(run_id: Uuid) -> Result<(), DotError> {
+    let sql = "SELECT q.followed FROM dot_wrapper.dot_queue q WHERE q.run_id = $1";
+    let followed = spi::row(sql, &[spi::uuid(run_id).into()], |row| spi::need(row, 1))?.unwrap_or(false);
+    request::follow(followed.then_some(run_id))
+}
+
+/// Notes that rows of the request table show this run; it is not moved before this transaction has ended.
+///
+/// # Errors
+/// XX000 only.
+pub fn follow_from_now(run_id: Uuid) -> Result<(), DotError> {
+    let sql = "UPDATE dot_wrapper.dot_queue q SET followed = true WHERE q.run_id = $1";
+    spi::run(sql, &[spi::uuid(run_id).into()]).map(drop)
 }
 
 /// Sets queue rows aside that nobody may execute as they are: they wait for `fn_dot_resume`.

@@ -15,6 +15,9 @@ pub struct Requester {
     pub name: Option<String>,
     /// True when it may call `fn_dot_run`: EXECUTE on it, and USAGE on its schema.
     pub may_call: bool,
+    /// True when it may insert into `dot_run_request` and has been told so: the privilege of pg_write_all_data, to write every
+    /// table, is not one to run tools.
+    pub may_request: bool,
 }
 
 /// Looks roles up.
@@ -25,10 +28,23 @@ pub fn requesters(extension: &Extension, roles: &[pg_sys::Oid]) -> Result<Vec<Re
     let sql = "SELECT x.oid, r.rolname::text,
                       coalesce(has_schema_privilege(r.oid, $2, 'USAGE')
                            AND has_function_privilege(r.oid, (SELECT f.oid FROM pg_catalog.pg_proc f
-                               WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_run' AND f.pronargs = 5), 'EXECUTE'), false)
+                               WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_run' AND f.pronargs = 5), 'EXECUTE'), false),
+                      coalesce(has_schema_privilege(r.oid, $2, 'USAGE') AND EXISTS (
+                          SELECT FROM pg_catalog.pg_class c
+                          LEFT JOIN pg_catalog.pg_attribute t ON t.attrelid = c.oid AND t.attname = 'code'
+                          WHERE c.relnamespace = $2 AND c.relname = 'dot_run_request'
+                            AND (pg_has_role(r.oid, c.relowner, 'USAGE') OR EXISTS (
+                                SELECT FROM (SELECT * FROM aclexplode(c.relacl) UNION ALL SELECT * FROM aclexplode(t.attacl)) a
+                                WHERE a.privilege_type = 'INSERT'
+                                  AND (a.grantee = 0 OR pg_has_role(r.oid, a.grantee, 'USAGE'))))), false)
                FROM unnest($1) AS x (oid) LEFT JOIN pg_catalog.pg_roles r ON r.oid = x.oid";
     spi::rows(sql, &[roles.to_vec().into(), extension.schema_oid.into()], |row| {
-        Ok(Requester { oid: spi::need(row, 1)?, name: row.get(2)?, may_call: spi::need(row, 3)? })
+        Ok(Requester {
+            oid: spi::need(row, 1)?,
+            name: row.get(2)?,
+            may_call: spi::need(row, 3)?,
+            may_request: spi::need(row, 4)?,
+        })
     })
 }
 

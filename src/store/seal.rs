@@ -35,7 +35,7 @@ pub(super) const ATTEMPT: &str = digest!(
 pub(super) const BIRTH: &str = digest!(
     "'request 1', r.run_id, r.process_run_id, r.code, r.mode, r.requested_by::text, r.requested_at AT TIME ZONE 'UTC',
      r.idempotency_key, r.args, r.engine, r.fingerprint, r.request, r.gates, r.lease_key,
-     r.start_by AT TIME ZONE 'UTC', r.finish_by AT TIME ZONE 'UTC'"
+     r.start_by AT TIME ZONE 'UTC', r.finish_by AT TIME ZONE 'UTC', r.source, r.source_ref, r.actor"
 );
 /// The digest of what changes with a run `r`, each time with an event.
 pub(super) const STATE: &str = digest!(

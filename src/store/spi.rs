@@ -36,6 +36,23 @@ pub fn rows<T>(
     })
 }
 
+/// Reads rows as the running statement sees them: takes no transaction id, so that a view's function may ask on a standby.
+/// Prepared anew each time, since what it reads is somebody else's.
+///
+/// # Errors
+/// As [`rows`].
+pub fn seen<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    read: impl Fn(&SpiHeapTupleData<'_>) -> SpiResult<T>,
+) -> Result<Vec<T>, DotError> {
+    Spi::connect(|client| {
+        let table = client.select(sql, None, args)?;
+        table.map(|row| read(&row)).collect::<SpiResult<Vec<T>>>()
+    })
+    .map_err(error::internal)
+}
+
 /// Like [`rows`], for a statement that gives at most one row.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::event::Marker;
 use super::ledger::list;
+use super::request;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::retry::Past;
@@ -110,7 +111,7 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
               AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
                     SELECT FROM dot_wrapper.lease_grant g
                     WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token))
-            RETURNING r.run_id, r.run_status, r.code, r.lease_key
+            RETURNING r.run_id, r.run_status, r.code, r.lease_key, q.followed
         ), gone AS (
             DELETE FROM dot_wrapper.dot_queue q USING r
             WHERE q.run_id = r.run_id AND r.run_status NOT IN ('queued', 'in_doubt')
@@ -127,22 +128,28 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
             SELECT x.run_id, x.status, nullif(x.attempt, 0), $3, x.status, x.detail, decode(x.mark, 'hex')
             FROM x JOIN r USING (run_id)
+        ), jobs AS (
+            UPDATE dot_wrapper.job_link l SET changed = true
+            FROM r WHERE l.run_id = r.run_id AND (r.run_status <> 'queued' OR $3 = 'in_doubt')
         )
-        SELECT r.run_id, r.run_status, r.code, r.lease_key FROM r";
+        SELECT r.run_id, r.run_status, r.code, r.lease_key, r.followed FROM r";
     if moves.is_empty() {
         return Ok(Vec::new());
     }
     let marker = Marker::load()?;
     let items = moves.iter().map(|step| item(from, step, &marker)).collect();
     let args = [list(items).into(), worker.map(spi::uuid).into(), from.as_str().into()];
-    spi::rows(sql, &args, |row| {
-        Ok(Moved {
+    let moved = spi::rows(sql, &args, |row| {
+        let moved = Moved {
             run_id: spi::need_uuid(row, 1)?,
             to: RunStatus::parse(&spi::need::<String>(row, 2)?).unwrap_or(from),
             code: spi::need(row, 3)?,
             lease_key: row.get(4)?,
-        })
-    })
+        };
+        Ok((moved, spi::need::<bool>(row, 5)?))
+    })?;
+    request::follow(moved.iter().filter(|(_, followed)| *followed).map(|(moved, _)| moved.run_id))?;
+    Ok(moved.into_iter().map(|(moved, _)| moved).collect())
 }
 
 fn item(from: RunStatus, m: &Move, marker: &Marker) -> Value {

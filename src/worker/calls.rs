@@ -11,8 +11,9 @@ use super::context::Context;
 use super::turn::{self, Trouble};
 use crate::domain::breaker;
 use crate::domain::decide;
+use crate::domain::doubt::Finding;
 use crate::domain::limits::Flow;
-use crate::engine::{Call, Config, Engine, Errand, Finding, Limits, Report, Scripts, Waker, Wakeup};
+use crate::engine::{Call, Config, Engine, Errand, Limits, Report, Scripts, Waker, Wakeup};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::{process, signals};
@@ -38,7 +39,7 @@ pub struct Calls {
     /// Outcomes of runs that somebody has locked.
     busy: Vec<Outcome>,
     busy_until: Option<Instant>,
-    learned: Vec<(Inquiry, inquire::Finding)>,
+    learned: Vec<(Inquiry, Finding)>,
     accepted: Vec<(Uuid, i32, String)>,
 }
 
@@ -209,7 +210,7 @@ impl Calls {
                 }
                 Report::Learned { run_id, attempt, finding } => {
                     if let Some(inquiry) = self.asked.remove(&(run_id, attempt)) {
-                        self.learned.push((inquiry, found(finding)));
+                        self.learned.push((inquiry, finding));
                     }
                 }
             }
@@ -291,15 +292,6 @@ fn bare(mut outcome: Outcome, trouble: &Trouble) -> Outcome {
 fn config() -> Config {
     let scripts = Scripts { roots: guc::script_roots(), user: process::user_id(), start: Some(super::scripts::start) };
     Config { secrets_dir: guc::secrets_dir(), ca_file: guc::ca_file(), scripts }
-}
-
-fn found(finding: Finding) -> inquire::Finding {
-    match finding {
-        Finding::Ended(answer) => inquire::Finding::Ended(answer),
-        Finding::Running { retry_after } => inquire::Finding::Running(retry_after),
-        Finding::NeverSeen => inquire::Finding::NeverSeen,
-        Finding::NoAnswer { .. } => inquire::Finding::Nothing,
-    }
 }
 
 fn call(delivery: Delivery, errand: Errand) -> Call {

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use super::calls::Calls;
 use super::context::{Context, Ended};
+use super::jobs::Jobs;
 use super::recovery::Recovery;
 use super::retry::Retry;
 use super::sealing::Sealing;
+use super::tending::{TEND_EVERY, Tending};
 use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
@@ -18,13 +20,11 @@ use crate::pg::{latch, session, signals};
 use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::pick::Memory;
-use crate::run::{inquire, leases, usage, watch};
-use crate::store::{attempt, extension, grant, port, queue, worker_life};
+use crate::run::{inquire, usage, watch};
+use crate::store::{attempt, queue, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
 const BATCH: usize = 200;
-/// Leases are looked at no more often than this, however busy the worker is.
-const TEND_EVERY: Duration = Duration::from_secs(1);
 /// And no later than this after work has come in: a third of the shortest lease that a policy can set.
 const TEND_NEW: Duration = Duration::from_secs(3);
 /// How long a call may begin to send after the toggle was seen on. A toggle that is turned off stops what is new within this.
@@ -43,17 +43,17 @@ pub fn run(context: &Context) -> Ended {
         memory: Memory::default(),
         sealing: Sealing::start(),
         recovery: Recovery::start(),
+        jobs: Jobs::start(),
         careful_until: None,
         look: true,
         look_at: None,
         open_at: None,
         doubts: true,
-        tend_at: now,
         // A worker before this one may have left something to count.
         pay_at: Some(now),
         collecting: Retry::new("recording results"),
         claiming: Retry::new("claiming"),
-        tending: Retry::new("tending leases"),
+        tending: Tending::start(),
         paying: Retry::new("moving usage_count and last_executed"),
         watching: Retry::new("looking at the master toggle"),
         inquiring: Retry::new("asking about runs in doubt"),
@@ -74,6 +74,7 @@ struct Worker<'a> {
     memory: Memory,
     sealing: Sealing,
     recovery: Recovery,
+    jobs: Jobs,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -84,12 +85,11 @@ struct Worker<'a> {
     open_at: Option<Instant>,
     /// There may be runs in doubt that it is time to ask about.
     doubts: bool,
-    tend_at: Instant,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
     collecting: Retry,
     claiming: Retry,
-    tending: Retry,
+    tending: Tending,
     paying: Retry,
     watching: Retry,
     inquiring: Retry,
@@ -112,7 +112,14 @@ impl Worker<'_> {
         }
         if self.context.take_wake() {
             self.look = true;
-            self.tend_by(TEND_NEW);
+            self.jobs.notice();
+            self.tending.by(TEND_NEW);
+        }
+        // Before the claim, so that what becomes a run goes out in the same turn.
+        if self.jobs.step(self.context)? {
+            self.look = true;
+            self.sealing.notice();
+            self.tending.by(TEND_NEW);
         }
         self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
         if self.claiming.is_due() {
@@ -127,10 +134,7 @@ impl Worker<'_> {
             let outcome = self.pay();
             self.paying.note(outcome)?;
         }
-        if self.tending.is_due() {
-            let outcome = self.tend();
-            self.tending.note(outcome)?;
-        }
+        self.tend()?;
         if self.inquiring.is_due() {
             let outcome = self.inquire();
             self.inquiring.note(outcome)?;
@@ -160,10 +164,7 @@ impl Worker<'_> {
             self.calls.withdraw(&withdrawn);
         }
         // What is out keeps its lease to the end.
-        if self.tending.is_due() {
-            let outcome = self.tend();
-            self.tending.note(outcome)?;
-        }
+        self.tend()?;
         Ok(TEND_EVERY)
     }
 
@@ -171,6 +172,7 @@ impl Worker<'_> {
         if self.calls.collect(self.context, &mut self.memory.flow)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
+            self.jobs.notice();
             self.sealing.notice();
         }
         Ok(())
@@ -184,6 +186,7 @@ impl Worker<'_> {
         if found.lost > 0 {
             self.pay_at.get_or_insert_with(Instant::now);
         }
+        self.jobs.notice();
         self.sealing.notice();
         Ok(())
     }
@@ -225,10 +228,11 @@ impl Worker<'_> {
         let next_due = self.memory.next_due().filter(|at| *at > asked);
         self.look_at = due.into_iter().chain(next_due).min();
         if claimed.seen > 0 {
+            self.jobs.notice();
             self.sealing.notice();
         }
         if let Some(soonest) = claimed.deliveries.iter().map(|d| d.terms.policy.lease_ttl_s / 3).min() {
-            self.tend_by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
+            self.tending.by(Duration::from_secs(u64::try_from(soonest).unwrap_or(1)));
             self.open_at = Some(asked);
             self.calls.allow_until(asked + OPEN_FOR);
             if asked.elapsed() >= LOOK_AGAIN {
@@ -285,11 +289,8 @@ impl Worker<'_> {
         if !std::mem::take(&mut self.doubts) || self.recovery.pending {
             return Ok(());
         }
-        let here = |_: &_| Ok(extension::instance(session::system_identifier())?.is_here);
-        if turn::transaction(self.context, c"asking about runs in doubt", here)? {
-            for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
-                self.calls.inquire(inquiry);
-            }
+        for inquiry in turn::transaction(self.context, c"asking about runs in doubt", inquire::due)? {
+            self.calls.inquire(inquiry);
         }
         Ok(())
     }
@@ -298,35 +299,13 @@ impl Worker<'_> {
         guc::max_in_flight().saturating_sub(self.calls.in_flight())
     }
 
-    /// Renews and releases leases when due, and looks for attempts that no worker has.
+    /// Looks after what has to be looked at from time to time.
     fn tend(&mut self) -> Result<(), Trouble> {
-        let now = Instant::now();
-        if now < self.tend_at {
-            return Ok(());
-        }
-        let poll = guc::poll_interval();
-        let worker = self.context.identity;
-        let (more, due, orphans, doubts) = turn::transaction(self.context, c"tending leases", |_| {
-            if !extension::instance(session::system_identifier())?.is_here {
-                return Ok((false, None, false, false));
-            }
-            let mut more = false;
-            if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
-                more = leases::tend(&port::load()?)?;
-            }
-            let due = turn::sooner(grant::due_in_ms()?, queue::due_in_ms()?);
-            Ok((more, due, attempt::has_orphans(worker)?, attempt::has_doubts()?))
-        })?;
-        self.doubts |= doubts;
-        let next = due.unwrap_or(poll).clamp(TEND_EVERY, poll);
-        self.tend_at = now + if more { Duration::ZERO } else { next };
+        let found = self.tending.step(self.context)?;
+        self.doubts |= found.doubts;
         // A restored dump brings attempts of workers that never were here.
-        self.recovery.pending |= orphans;
+        self.recovery.pending |= found.orphans;
         Ok(())
-    }
-
-    fn tend_by(&mut self, wait: Duration) {
-        self.tend_at = self.tend_at.min(Instant::now() + wait.max(TEND_EVERY));
     }
 
     /// Moves the catalogue's counters. A failure is the catalogue owner's affair; the debt stays until it is paid.
@@ -341,7 +320,7 @@ impl Worker<'_> {
     /// How long until a step is due. A step that failed is due when its pause is over, whatever it has to do.
     fn next_turn(&self) -> Duration {
         let now = Instant::now();
-        let mut wait = guc::poll_interval().min(self.tending.wait(self.tend_at, now));
+        let mut wait = guc::poll_interval().min(self.tending.wait(now));
         if self.recovery.pending || (self.look && self.room() > 0) {
             wait = wait.min(self.claiming.wait(now, now));
         }
@@ -363,7 +342,7 @@ impl Worker<'_> {
         if self.calls.has_results() {
             wait = wait.min(self.collecting.wait(now, now));
         }
-        if let Some(due) = self.sealing.wait(now) {
+        for due in [self.sealing.wait(now), self.jobs.wait(now)].into_iter().flatten() {
             wait = wait.min(due);
         }
         wait
@@ -376,6 +355,7 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
+            self.jobs.notice();
         }
         // Or what nobody has told of, as after COMMIT PREPARED.
         if woken.latch || woken.readable || timeout >= guc::poll_interval() {

@@ -5,6 +5,8 @@
 //!     slots      the shared table         hold     seats and holds in it      aside  stepping aside for DDL
 //!     wake       at commit                database one worker's process       cycle  its work
 //!     calls      what is out              turn     its transactions          context what it knows of itself
+//!     recovery   what a dead one left     jobs     of the job queue          tending leases, doubts, orphans
+//!     sealing    tamper evidence          retry    when a step is tried again
 //! ```
 //!
 //! Lives here: processes and their lives. Does not live here: decisions about runs (`domain`, `run`), SQL (`store`), the
@@ -16,6 +18,7 @@ pub mod context;
 pub mod cycle;
 pub mod database;
 pub mod hold;
+pub mod jobs;
 pub mod launcher;
 pub mod pace;
 pub mod recovery;
@@ -24,6 +27,7 @@ pub mod scripts;
 mod sealing;
 pub mod slots;
 pub mod start;
+mod tending;
 pub mod turn;
 pub mod wake;
 

@@ -9,3 +9,4 @@ mod dead;
 mod history;
 mod live;
 mod stale;
+mod waiting;

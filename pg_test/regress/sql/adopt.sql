@@ -42,7 +42,7 @@ CREATE EXTENSION dot_wrapper SCHEMA ops;
 SELECT * FROM dot_wrapper.port ORDER BY port COLLATE "C";
 -- What was there is no part of the extension.
 SELECT pg_describe_object(classid, objid, 0) AS object FROM pg_depend
-WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND pg_describe_object(classid, objid, 0) ~ 'dot_tools|dot_config|dot_iu|job_queue|preflight|assert_safe'
+WHERE refclassid = 'pg_extension'::regclass AND deptype = 'e' AND pg_describe_object(classid, objid, 0) ~ 'dot_tools|dot_config|dot_iu_runtime|dot_iu_operator|dot_iu_command_|job_queue|preflight|assert_safe'
 ORDER BY 1;
 
 -- It works with it.

@@ -12,11 +12,12 @@ use uuid::Uuid;
 use super::server::{Server, json, wait_for_close};
 use super::{Call, Config, Rig, assert_end, call};
 use crate::domain::answer::{Reach, Verdict};
+use crate::domain::doubt::Finding;
 use crate::engine::departure::Permission;
 use crate::engine::reports::Reports;
 use crate::engine::thread::watched;
 use crate::engine::ticket::Ticket;
-use crate::engine::{Engine, Errand, Finding, Report, Waker};
+use crate::engine::{Engine, Errand, Report, Waker};
 
 const OK: &str = r#"{"status":"succeeded"}"#;
 

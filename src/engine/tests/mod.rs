@@ -30,8 +30,9 @@ use tokio::time::timeout;
 use url::Url;
 use uuid::Uuid;
 
-use super::{Call, Config, Engine, Errand, Finding, Limits, Report, Waker, Wakeup};
+use super::{Call, Config, Engine, Errand, Limits, Report, Waker, Wakeup};
 use crate::domain::answer::{Answer, Reach, Verdict};
+use crate::domain::doubt::Finding;
 use crate::domain::egress::{Rule, Rules};
 use crate::domain::mode::Mode;
 use crate::domain::order::Order;

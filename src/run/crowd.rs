@@ -1,0 +1,46 @@
+//! Other runs of the same tool: the one that will do instead of a new one, and the one that is in a new one's way.
+//! Only for runs that ask for it (`domain::via`).
+
+use pgrx::pg_sys::Oid;
+use serde_json::json;
+
+use super::request::Requested;
+use crate::domain::call::Call;
+use crate::domain::decide;
+use crate::domain::error::DotError;
+use crate::domain::gate::Decision;
+use crate::domain::state::RunStatus;
+use crate::domain::via::{Overlap, Via};
+use crate::pg::settings;
+use crate::store::event::{self, Remark};
+use crate::store::{crowd, ledger};
+
+/// A queued run of the same role, tool, mode and arguments that was not started yet. It is held until this transaction
+/// ends, so that it starts when everything that this transaction did is there to be seen.
+///
+/// # Errors
+/// XX000 only.
+pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<Requested>, DotError> {
+    if !call.mode.calls_engine() {
+        return Ok(None);
+    }
+    let find = if settings::has_one_snapshot() { crowd::own_queued } else { crowd::hold_queued };
+    let Some(run_id) = find(requester, call)? else { return Ok(None) };
+    let Some(row) = ledger::whole(run_id)? else { return Ok(None) };
+    let detail = json!({"source": via.source, "source_ref": via.source_ref, "actor": via.actor});
+    event::remark(&[Remark { run_id, attempt: None, event: "coalesced", detail }])?;
+    Ok(Some(Requested { row, run_id, status: RunStatus::Queued, admitted: false }))
+}
+
+/// The decision that refuses a run that gives way to others of its tool; `None` when there is none.
+///
+/// # Errors
+/// XX000 only.
+pub(super) fn in_the_way(via: &Via, code: &str) -> Result<Option<Decision>, DotError> {
+    let Overlap::Skip { since } = via.overlap else { return Ok(None) };
+    let mut found = crowd::unfinished(code)?;
+    if let (None, Some(seconds)) = (&found, since) {
+        found = crowd::requested_since(code, seconds)?;
+    }
+    Ok(found.map(|way| decide::overlap(code, &way)))
+}

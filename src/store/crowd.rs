@@ -1,0 +1,89 @@
+//! Runs of one tool among all: a queued one that is like another, one that is not over, one that was requested lately.
+
+use pgrx::JsonB;
+use pgrx::datum::DatumWithOid;
+use pgrx::pg_sys::Oid;
+use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
+use uuid::Uuid;
+
+use super::spi;
+use crate::domain::call::Call;
+use crate::domain::decide::InTheWay;
+use crate::domain::error::DotError;
+use crate::pg::settings;
+
+/// The oldest queued run `q` of role $4 with this tool, mode and arguments that nothing was done for yet.
+macro_rules! like_it {
+    ($and:literal, $columns:literal) => {
+        concat!(
+            "SELECT ",
+            $columns,
+            " FROM dot_wrapper.dot_queue q
+             JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
+             WHERE q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested AND q.available_at < 'infinity'
+               AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
+               AND r.start_by > clock_timestamp()
+             ORDER BY q.seq ",
+            $and
+        )
+    };
+}
+
+/// A queued run of this role with the same tool, mode and arguments that nothing was done for yet; locked, so that the
+/// worker does not take it up before this transaction has ended.
+///
+/// # Errors
+/// XX000 only.
+pub fn hold_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError> {
+    let sql = like_it!("LIMIT 1 FOR KEY SHARE OF q SKIP LOCKED", "q.run_id");
+    spi::row(sql, &args(requester, call), |row| spi::need_uuid(row, 1))
+}
+
+/// The same, of those that this very transaction has made: nobody else sees them, and so nobody takes them up. For
+/// transactions that cannot see whether what others made is still queued.
+///
+/// # Errors
+/// XX000 only.
+pub fn own_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError> {
+    let sql = like_it!("DESC LIMIT 10", "q.run_id, q.xmin::text::bigint");
+    let found = spi::rows(sql, &args(requester, call), |row| Ok((spi::need_uuid(row, 1)?, spi::need::<i64>(row, 2)?)))?;
+    let own = |(_, xmin): &(Uuid, i64)| u32::try_from(*xmin).is_ok_and(settings::is_own_transaction);
+    Ok(found.into_iter().find(own).map(|(run_id, _)| run_id))
+}
+
+fn args<'a>(requester: Oid, call: &'a Call) -> [DatumWithOid<'a>; 4] {
+    [call.code.as_str().into(), call.mode.as_str().into(), JsonB(call.args.clone()).into(), requester.into()]
+}
+
+/// A run of the tool that is queued, running or in doubt.
+///
+/// # Errors
+/// XX000 only.
+pub fn unfinished(code: &str) -> Result<Option<InTheWay>, DotError> {
+    // One after the other, so that each has an index of its own.
+    let sql = "(SELECT q.run_id, q.state FROM dot_wrapper.dot_queue q WHERE q.code = $1 AND q.state = 'queued' LIMIT 1)
+               UNION ALL
+               (SELECT q.run_id, q.state FROM dot_wrapper.dot_queue q WHERE q.code = $1 AND q.state = 'running' LIMIT 1)
+               UNION ALL
+               (SELECT q.run_id, q.state FROM dot_wrapper.dot_queue q WHERE q.code = $1 AND q.state = 'in_doubt' LIMIT 1)
+               LIMIT 1";
+    spi::row(sql, &[code.into()], read)
+}
+
+/// The last admitted run of the tool that was requested within these seconds.
+///
+/// # Errors
+/// XX000 only.
+pub fn requested_since(code: &str, seconds: f64) -> Result<Option<InTheWay>, DotError> {
+    // Ids of runs grow with the time of their request, to the millisecond: that is the index.
+    let sql = "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
+               WHERE r.run_id >= (lpad(to_hex(floor((extract(epoch FROM clock_timestamp()) - $2::float8) * 1000)::bigint), 12, '0')
+                                  || repeat('0', 20))::uuid
+                 AND r.code = $1 AND r.admitted
+               ORDER BY r.run_id DESC LIMIT 1";
+    spi::row(sql, &[code.into(), seconds.into()], read)
+}
+
+fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<InTheWay> {
+    Ok(InTheWay { run_id: spi::need_uuid(row, 1)?, status: spi::need(row, 2)? })
+}
