@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! api     the SQL functions              worker  the background side
-//! run     use cases, one transaction     engine  HTTP; knows nothing of PostgreSQL
+//! run     use cases, one transaction     engine  HTTP and programs; knows nothing of PostgreSQL
 //! domain  decisions; pure                store   the only SQL
 //! guc     settings                       pg      everything unsafe
-//! error   errors as PostgreSQL's
+//! error   errors as PostgreSQL's         host    what the file system says of programs
 //! ```
 //!
-//! `api → run → {domain, store, pg}` · `worker → {run, domain, store, engine, pg}` · `store → {domain, pg}` ·
-//! `engine → domain`. `api` also asks `worker` for two plain things: a wake at commit, and the facts for the doctor.
+//! `api → run → {domain, store, pg, host}` · `worker → {run, domain, store, engine, pg}` · `store → {domain, pg}` ·
+//! `engine → {domain, host}` · `host → domain`. `api` also asks `worker` for two plain things: a wake at commit, and the facts for the doctor.
 #![deny(unsafe_code)]
 
 pub mod api;
@@ -17,6 +17,7 @@ pub mod domain;
 pub mod engine;
 pub mod error;
 pub mod guc;
+pub mod host;
 #[allow(unsafe_code)]
 pub mod pg;
 pub mod run;

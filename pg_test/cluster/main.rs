@@ -10,6 +10,7 @@
 //!     promises    the promises of docs/guarantees.md, with their figures
 //!     requests    the request table
 //!     schedules   docs/schedules.md, with the real pg_cron    triggers   docs/triggers.md
+//!     scripts     the script engine, with real processes
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
@@ -22,4 +23,5 @@ mod observation;
 mod promises;
 mod requests;
 mod schedules;
+mod scripts;
 mod triggers;

@@ -12,8 +12,10 @@ use super::render::{Endpoint, Request};
 use super::tool::Tool;
 use super::via::Missed;
 
+pub mod script;
+
 /// Engines that this version can call.
-pub const ENGINES: [&str; 1] = ["agent_api"];
+pub const ENGINES: [&str; 2] = ["agent_api", "script"];
 
 /// What a substrate function answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +76,11 @@ pub fn mode(policy: &Policy, mode: Mode) -> Decision {
     if policy.offers(mode) {
         Decision::ok(Gate::Mode, format!("the tool offers {mode}"), inputs)
     } else {
-        Decision::block(Gate::Mode, "mode_not_offered", format!("the tool does not declare mode {mode}"), inputs)
+        let message = match policy.is_script() && policy.dry_run_arg.is_none() && mode == Mode::Verify {
+            true => "no dry_run_arg is set for the script, so that it cannot be told to change nothing".to_owned(),
+            false => format!("the tool does not declare mode {mode}"),
+        };
+        Decision::block(Gate::Mode, "mode_not_offered", message, inputs)
     }
 }
 
@@ -351,7 +357,7 @@ mod tests {
     fn an_engine_without_support_or_endpoint_blocks() {
         let policy = Policy::resolve(&active(), None, None);
         assert_eq!(endpoint(&active(), &policy, &[]).unwrap_err().reason, "endpoint_missing");
-        let script = Tool { engine: "script".into(), ..active() };
-        assert_eq!(endpoint(&script, &policy, &[]).unwrap_err().reason, "engine_unsupported");
+        let other = Tool { engine: "mail".into(), ..active() };
+        assert_eq!(endpoint(&other, &policy, &[]).unwrap_err().reason, "engine_unsupported");
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod bgworker;
 pub mod caught;
+pub mod child;
 pub mod clock;
 pub mod databases;
 pub mod dropping;

@@ -15,6 +15,7 @@ pub mod claim;
 mod crowd;
 pub mod depth;
 pub mod doctor;
+mod doctor_scripts;
 pub mod dry_run;
 pub mod fire;
 pub mod gates;
