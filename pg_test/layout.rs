@@ -15,10 +15,11 @@ use scan::{Source, functions, paths_from_crate, words};
 /// What each layer may name with `crate::…`; `lib.rs` is the map and may name all of them.
 const DIRECTIONS: &[(&str, &[&str])] = &[
     ("api", &["run", "domain", "pg", "error", "guc"]),
-    ("run", &["domain", "store", "pg", "error", "guc"]),
+    ("run", &["domain", "store", "pg", "host", "error", "guc"]),
     ("worker", &["run", "domain", "store", "engine", "pg", "error", "guc"]),
     ("store", &["domain", "pg", "error", "guc"]),
-    ("engine", &["domain"]),
+    ("engine", &["domain", "host"]),
+    ("host", &["domain"]),
     ("domain", &[]),
     ("pg", &[]),
     ("error", &["domain", "pg"]),
@@ -73,15 +74,15 @@ fn hold(folders: &[&str], rule: Rule) {
 }
 
 fn pure(s: &Source) -> Vec<String> {
-    if !matches!(s.layer(), "domain" | "engine") {
+    if !matches!(s.layer(), "domain" | "engine" | "host") {
         return Vec::new();
     }
     ["pgrx", "pg_sys"].iter().flat_map(|w| words(s, w)).map(|at| s.say(at, "names pgrx")).collect()
 }
 
 fn spi(s: &Source) -> Vec<String> {
-    // domain and engine cannot name pgrx at all, so their `.update(` is a hash, not SPI.
-    if matches!(s.layer(), "store" | "pg" | "domain" | "engine") {
+    // domain, engine and host cannot name pgrx at all, so their `.update(` is a hash, not SPI.
+    if matches!(s.layer(), "store" | "pg" | "domain" | "engine" | "host") {
         return Vec::new();
     }
     let hits = ["Spi::", ".select(", ".update("].iter().flat_map(|n| s.code.match_indices(n));
@@ -139,7 +140,7 @@ fn finished(s: &Source) -> Vec<String> {
 }
 
 #[test]
-fn domain_and_engine_never_name_pgrx() {
+fn domain_engine_and_host_never_name_pgrx() {
     hold(&["src"], pure);
 }
 

@@ -9,6 +9,8 @@
 //!     observation  runs and commands side by side       dry_run  all KG tools planned and verified
 //!     promises    the promises of docs/guarantees.md, with their figures
 //!     requests    the request table
+//!     schedules   docs/schedules.md, with the real pg_cron    triggers   docs/triggers.md
+//!     scripts     the script engine, with real processes
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
@@ -20,3 +22,6 @@ mod life;
 mod observation;
 mod promises;
 mod requests;
+mod schedules;
+mod scripts;
+mod triggers;

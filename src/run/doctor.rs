@@ -78,6 +78,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(from_decision("guard", &session.guard(), &advice));
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
+        checks.extend(super::doctor_scripts::checks(&session));
         checks.extend(super::breaker::checks(session.closures()?));
         checks.extend(super::job_checks::all(&extension)?);
         checks.extend(strangers()?);
@@ -189,7 +190,7 @@ fn catalogue(session: &Session) -> Check {
 /// Endpoint, egress and secret of every endpoint that an active tool uses.
 fn endpoints(session: &Session) -> Vec<Check> {
     let tools = session.all_tools().unwrap_or_default();
-    let callable = tools.iter().filter(|t| t.is_active() && decide::ENGINES.contains(&t.engine.as_str()));
+    let callable = tools.iter().filter(|t| t.is_active() && t.engine == "agent_api");
     let mut used: Vec<(Option<String>, String)> =
         callable.map(|tool| (session.config.policy(tool).endpoint, tool.code.clone())).collect();
     used.sort();

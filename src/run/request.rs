@@ -108,13 +108,13 @@ impl Requester {
         Requester { oid, name: user::name_of(oid) }
     }
 
-    /// `fn_dot_run_all` besides `fn_dot_run`, not instead: the second gate asks for the latter.
-    pub(super) fn must_be_allowed(&self, extension: &Extension) -> Result<(), DotError> {
+    /// `function` besides `fn_dot_run`, not instead: the second gate asks for the latter.
+    pub(super) fn must_be_allowed(&self, extension: &Extension, function: &str) -> Result<(), DotError> {
         if role::requesters(extension, &[self.oid])?.iter().any(|requester| requester.may_call) {
             return Ok(());
         }
         Err(DotError::new(SqlState::InsufficientPrivilege, "permission denied for function fn_dot_run")
-            .detail(format!("fn_dot_run_all calls it for role {}.", self.name))
+            .detail(format!("{function} calls it for role {}.", self.name))
             .hint("GRANT EXECUTE ON FUNCTION fn_dot_run to that role."))
     }
 }
@@ -168,7 +168,9 @@ fn ask_capacity(
     if question.mode != Mode::Plan && gate::first_block(&findings.decisions).is_some() {
         return Ok(());
     }
-    if let Some(block) = crowd::in_the_way(via, question.code)? {
+    if let Some(missed) = &via.missed {
+        findings.note(decide::missed(missed));
+    } else if let Some(block) = crowd::in_the_way(via, question.code, question.mode)? {
         findings.note(block);
     } else if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
         findings.note(full);

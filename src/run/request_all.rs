@@ -25,7 +25,7 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
     let requester = Requester::current();
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
-        requester.must_be_allowed(&extension)?;
+        requester.must_be_allowed(&extension, "fn_dot_run_all")?;
         let mut session = Session::open(&extension, None)?;
         let codes = select(&session, &filter)?;
         let call = |code| Call {

@@ -1,0 +1,1 @@
+//! Row triggers (docs/triggers.md).
