@@ -198,6 +198,16 @@ fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<i64, DotError> {
     }
 }
 
+/// A trigger that keeps the table from being written, if there is one.
+///
+/// # Errors
+/// XX000 only.
+pub fn hindrance(extension: &Extension) -> Result<Option<String>, DotError> {
+    let sql = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = $1 AND c.relname = 'dot_run_request'";
+    let table = spi::row(sql, &[extension.schema_oid.into()], |row| spi::need(row, 1))?;
+    table.map_or(Ok(None), |table| stranger(extension, table))
+}
+
 /// A trigger of the table whose function belongs to nobody who is trusted.
 fn stranger(extension: &Extension, table: pg_sys::Oid) -> Result<Option<String>, DotError> {
     let sql = "SELECT t.tgname::text, f.proowner FROM pg_catalog.pg_trigger t

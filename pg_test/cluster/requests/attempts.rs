@@ -166,6 +166,8 @@ fn a_trigger_of_somebody_else_is_never_run_by_the_worker() {
     bench.drain();
     assert_eq!(bench.one::<i64>(&format!("SELECT count(*) FROM {planter}.ran"), &[]), 0);
     assert_eq!(row(&bench, &asked["id"])["run_status"], "queued");
+    let advice = "SELECT advice FROM fn_dot_doctor() WHERE check_name = 'request table' AND verdict = 'WARN'";
+    assert!(bench.one::<String>(advice, &[]).starts_with("DROP TRIGGER plant"));
     until("the log tells", || bench.cluster.log().contains("dot_run_request is not kept up").then_some(()));
     bench.exec("DROP TRIGGER plant ON dot_run_request; DROP TRIGGER plant_all ON dot_run_request");
     until_says(&bench, &asked, "succeeded");
