@@ -6,7 +6,7 @@ CREATE TABLE dot_wrapper.trigger_binding (
     events text[] NOT NULL DEFAULT '{insert,update,delete}' CONSTRAINT binding_events_are_insert_update_delete CHECK (
         cardinality(events) > 0 AND events <@ ARRAY['insert', 'update', 'delete'] AND array_position(events, NULL) IS NULL),
     columns text[] CONSTRAINT binding_columns_go_with_update CHECK (
-        cardinality(columns) > 0 AND array_position(columns, NULL) IS NULL AND 'update' = ANY (events)),
+        columns IS NULL OR (cardinality(columns) > 0 AND array_position(columns, NULL) IS NULL AND 'update' = ANY (events))),
     per text NOT NULL DEFAULT 'statement' CONSTRAINT binding_per_is_row_or_statement CHECK (per IN ('row', 'statement')),
     "coalesce" boolean NOT NULL DEFAULT true,
     mode text NOT NULL DEFAULT 'apply' CONSTRAINT binding_mode_is_verify_or_apply CHECK (mode IN ('verify', 'apply')),

@@ -2,6 +2,7 @@
 
 CREATE FUNCTION dot_wrapper.fire() RETURNS trigger
 LANGUAGE c VOLATILE
+SET search_path = pg_catalog, pg_temp
 AS 'MODULE_PATHNAME', 'dot_wrapper_fire';
 REVOKE ALL ON FUNCTION dot_wrapper.fire() FROM PUBLIC;
 COMMENT ON FUNCTION dot_wrapper.fire() IS
