@@ -35,7 +35,13 @@ const COMPANY: &str = "
 /// What is in the schema, without what belongs to the extension.
 /// What is the company's: the request table is ours.
 fn dump(bench: &Bench) -> String {
-    let text = os::run(bench.cluster.client("pg_dump", &bench.name).args(["-n", "public", "-T", "public.dot_run_request", "--inserts"]));
+    let text = os::run(bench.cluster.client("pg_dump", &bench.name).args([
+        "-n",
+        "public",
+        "-T",
+        "public.dot_run_request",
+        "--inserts",
+    ]));
     // Newer versions put a random word at both ends.
     text.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n")
 }
