@@ -117,10 +117,13 @@ BEGIN
             tier text,
             domain text,
             trigger_type text,
+            schedule text,
             usage_count bigint NOT NULL DEFAULT 0,
             last_executed timestamptz
         );
         COMMENT ON TABLE @extschema@.dot_tools IS 'The catalogue of operations tools (DOTs)';
+        COMMENT ON COLUMN @extschema@.dot_tools.trigger_type IS 'What runs the tool by itself: cron, event, dual (both), or nothing';
+        COMMENT ON COLUMN @extschema@.dot_tools.schedule IS 'For cron and dual: when, as pg_cron has it; dot_wrapper.schedule says more';
         COMMENT ON COLUMN @extschema@.dot_tools.usage_count IS 'Executions (verify and apply), counted by the worker of dot_wrapper';
         PERFORM pg_catalog.pg_extension_config_dump('@extschema@.dot_tools', '');
     END IF;

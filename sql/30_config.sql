@@ -2,7 +2,7 @@
 -- extension's owner, or by whoever is granted it; a row here can make the worker call a host.
 
 CREATE TABLE dot_wrapper.endpoint (
-    name text PRIMARY KEY,
+    name text PRIMARY KEY CONSTRAINT endpoint_name_begins_with_no_parenthesis CHECK (name NOT LIKE '(%'),
     base_url text NOT NULL,
     path text NOT NULL DEFAULT '/v1/dots/{code}/runs',
     auth_header text NOT NULL DEFAULT 'Authorization',
@@ -76,6 +76,11 @@ CREATE TABLE dot_wrapper.policy (
     in_flight_key text CONSTRAINT policy_in_flight_key_has_1_to_200_characters CHECK (length(in_flight_key) BETWEEN 1 AND 200),
     max_in_flight_per_key integer CONSTRAINT policy_max_in_flight_per_key_between_1_and_4096 CHECK (max_in_flight_per_key BETWEEN 1 AND 4096),
     max_queued integer CONSTRAINT policy_max_queued_between_1_and_1000000 CHECK (max_queued BETWEEN 1 AND 1000000),
+    script_args text[] CONSTRAINT policy_script_args_are_texts CHECK (array_ndims(script_args) = 1 AND array_position(script_args, NULL) IS NULL OR cardinality(script_args) = 0),
+    dry_run_arg text CONSTRAINT policy_dry_run_arg_has_1_to_200_characters CHECK (length(dry_run_arg) BETWEEN 1 AND 200),
+    max_memory_mb integer CONSTRAINT policy_max_memory_mb_between_16_and_1048576 CHECK (max_memory_mb BETWEEN 16 AND 1048576),
+    max_cpu_s integer CONSTRAINT policy_max_cpu_s_between_1_and_86400 CHECK (max_cpu_s BETWEEN 1 AND 86400),
+    max_file_mb integer CONSTRAINT policy_max_file_mb_between_1_and_1048576 CHECK (max_file_mb BETWEEN 1 AND 1048576),
     PRIMARY KEY (scope, name)
 );
 COMMENT ON TABLE dot_wrapper.policy IS 'How tools may be run: one row for an engine, one for a tool that differs. NULL: as the engine says, or the default.';
@@ -100,6 +105,11 @@ COMMENT ON COLUMN dot_wrapper.policy.max_in_flight IS 'Calls of one tool at the 
 COMMENT ON COLUMN dot_wrapper.policy.in_flight_key IS 'What max_in_flight_per_key counts by: text with {code} and {args.NAME}; default {code}';
 COMMENT ON COLUMN dot_wrapper.policy.max_in_flight_per_key IS 'Calls with the same in_flight_key at the same time, 1 to 4096; default NULL: no limit';
 COMMENT ON COLUMN dot_wrapper.policy.max_queued IS 'Runs of one tool that may wait in the queue, 1 to 1000000; more are refused. Default NULL: no limit but that of the whole queue';
+COMMENT ON COLUMN dot_wrapper.policy.script_args IS 'A script''s arguments, one element each: text with {code} and {args.NAME}; an element that is exactly {args.NAME} may be an array and becomes several; one whose argument is missing is left out; {dry_run} is where dry_run_arg goes. Default: none';
+COMMENT ON COLUMN dot_wrapper.policy.dry_run_arg IS 'The argument that tells a script to change nothing. With it, verify is offered; default NULL: it is not';
+COMMENT ON COLUMN dot_wrapper.policy.max_memory_mb IS 'MiB of memory for each process of a script (RLIMIT_DATA), 16 to 1048576; default 1024';
+COMMENT ON COLUMN dot_wrapper.policy.max_cpu_s IS 'Seconds of processor time for each process of a script (RLIMIT_CPU), 1 to 86400; default: total_timeout_ms';
+COMMENT ON COLUMN dot_wrapper.policy.max_file_mb IS 'MiB of the largest file that a script writes (RLIMIT_FSIZE), 1 to 1048576; default 1024';
 
 GRANT SELECT ON dot_wrapper.endpoint, dot_wrapper.egress_rule, dot_wrapper.policy TO dot_wrapper_worker;
 

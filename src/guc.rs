@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
+use crate::domain::script::Roots;
+
 /// On by default: without a worker nothing is ever sent, and the master toggle is the switch for that.
 static WORKER_ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// The role made at install. Another one needs `GRANT dot_wrapper_worker TO it`.
@@ -17,6 +19,10 @@ static POLL_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(60);
 /// Where container engines put secrets.
 static SECRETS_DIR: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"/run/secrets"));
 static CA_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Empty: no program is started because a library was installed.
+static SCRIPT_ROOTS: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+/// Programs share the machine with the database: a few at a time.
+static MAX_SCRIPTS: GucSetting<i32> = GucSetting::<i32>::new(4);
 static SHIP_SUBSTRATE: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// 100,000 runs: some hours of work for most agents, and a queue that can still be counted in some ten milliseconds.
 static MAX_QUEUED: GucSetting<i32> = GucSetting::<i32>::new(100_000);
@@ -29,6 +35,7 @@ static ALLOW_DROP: GucSetting<bool> = GucSetting::<bool>::new(false);
 pub fn init() {
     worker_settings();
     engine_settings();
+    script_settings();
     GucRegistry::define_bool_guc(
         c"dot_wrapper.ship_substrate",
         c"Whether CREATE EXTENSION ships the substrate tables and functions that the database lacks.",
@@ -132,6 +139,27 @@ fn engine_settings() {
     );
 }
 
+fn script_settings() {
+    GucRegistry::define_string_guc(
+        c"dot_wrapper.script_roots",
+        c"Directories below which scripts may be started, comma-separated.",
+        c"Absolute paths. Empty: the script engine is off.",
+        &SCRIPT_ROOTS,
+        GucContext::Sighup,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_int_guc(
+        c"dot_wrapper.max_scripts",
+        c"Scripts that one database's worker has running at the same time.",
+        c"",
+        &MAX_SCRIPTS,
+        1,
+        256,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+}
+
 /// `dot_wrapper.worker_enabled`.
 pub fn worker_enabled() -> bool {
     WORKER_ENABLED.get()
@@ -160,6 +188,16 @@ pub fn secrets_dir() -> Option<PathBuf> {
 /// `dot_wrapper.ca_file`; `None` when empty.
 pub fn ca_file() -> Option<PathBuf> {
     text(&CA_FILE).map(PathBuf::from)
+}
+
+/// `dot_wrapper.script_roots`, read.
+pub fn script_roots() -> Roots {
+    Roots::parse(&text(&SCRIPT_ROOTS).unwrap_or_default())
+}
+
+/// `dot_wrapper.max_scripts`, 1 to 256.
+pub fn max_scripts() -> i64 {
+    i64::from(MAX_SCRIPTS.get())
 }
 
 /// `dot_wrapper.max_queued`; 0: no limit.

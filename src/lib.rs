@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! api     the SQL functions              worker  the background side
-//! run     use cases, one transaction     engine  HTTP; knows nothing of PostgreSQL
+//! run     use cases, one transaction     engine  HTTP and programs; knows nothing of PostgreSQL
 //! domain  decisions; pure                store   the only SQL
 //! guc     settings                       pg      everything unsafe
-//! error   errors as PostgreSQL's
+//! error   errors as PostgreSQL's         host    what the file system says of programs
 //! ```
 //!
-//! `api → run → {domain, store, pg}` · `worker → {run, domain, store, engine, pg}` · `store → {domain, pg}` ·
-//! `engine → domain`. `api` also asks `worker` for two plain things: a wake at commit, and the facts for the doctor.
+//! `api → run → {domain, store, pg, host}` · `worker → {run, domain, store, engine, pg}` · `store → {domain, pg}` ·
+//! `engine → {domain, host}` · `host → domain`. `api` also asks `worker` for two plain things: a wake at commit, and the facts for the doctor.
 #![deny(unsafe_code)]
 
 pub mod api;
@@ -17,6 +17,7 @@ pub mod domain;
 pub mod engine;
 pub mod error;
 pub mod guc;
+pub mod host;
 #[allow(unsafe_code)]
 pub mod pg;
 pub mod run;
@@ -39,10 +40,14 @@ pgrx::extension_sql_file!("../sql/20_ledger.sql", name = "ledger", requires = ["
 pgrx::extension_sql_file!("../sql/25_seal.sql", name = "seal", requires = ["ledger"]);
 pgrx::extension_sql_file!("../sql/30_config.sql", name = "config", requires = ["seal"]);
 pgrx::extension_sql_file!("../sql/32_breaker.sql", name = "breaker", requires = ["config"]);
-pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["breaker"]);
+pgrx::extension_sql_file!("../sql/34_schedules.sql", name = "schedules", requires = ["breaker"]);
+pgrx::extension_sql_file!("../sql/35_triggers.sql", name = "triggers", requires = ["schedules"]);
+pgrx::extension_sql_file!("../sql/40_views.sql", name = "views", requires = ["triggers"]);
 pgrx::extension_sql_file!("../sql/50_api.sql", name = "api", requires = ["views"]);
 pgrx::extension_sql_file!("../sql/52_jobs.sql", name = "jobs", requires = ["api"]);
-pgrx::extension_sql_file!("../sql/56_request.sql", name = "request", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/54_schedules.sql", name = "schedule_functions", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/55_triggers.sql", name = "trigger_functions", requires = ["schedule_functions"]);
+pgrx::extension_sql_file!("../sql/56_request.sql", name = "request", requires = ["trigger_functions"]);
 pgrx::extension_sql_file!("../sql/57_observe.sql", name = "observe", requires = ["request"]);
 pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["observe"], finalize);
 
@@ -52,6 +57,7 @@ pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["observ
 pub extern "C-unwind" fn _PG_init() {
     guc::init();
     run::uninstall::install();
-    pg::trigger::install(worker::wake::request_wake);
+    pg::on_change::install(worker::wake::request_wake);
+    api::install();
     worker::preload();
 }

@@ -8,6 +8,9 @@
 //!     invariants  one file per invariant of the design      agents   agents that misbehave
 //!     observation  runs and commands side by side       dry_run  all KG tools planned and verified
 //!     promises    the promises of docs/guarantees.md, with their figures
+//!     requests    the request table
+//!     schedules   docs/schedules.md, with the real pg_cron    triggers   docs/triggers.md
+//!     scripts     the script engine, with real processes
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
@@ -18,3 +21,7 @@ mod jobs;
 mod life;
 mod observation;
 mod promises;
+mod requests;
+mod schedules;
+mod scripts;
+mod triggers;

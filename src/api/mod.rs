@@ -22,6 +22,14 @@ use crate::run::request::{Requested, WorkerFacts};
 use crate::run::{bind, breaker, doctor, request, request_all, resume, verify, wait, withdraw};
 use crate::worker::{slots, wake};
 
+mod schedules;
+mod triggers;
+
+/// Says what a trigger of ours does. From `_PG_init`, preloaded or not.
+pub fn install() {
+    triggers::install();
+}
+
 /// See the COMMENT in sql/50_api.sql.
 #[pg_extern(sql = false)]
 fn fn_dot_run(

@@ -25,6 +25,8 @@ pub enum Verdict {
     Failed,
     /// `{"status":"refused"}`, whatever the HTTP status.
     Refused,
+    /// A script's word that it changed nothing and is to be tried again later.
+    NotTaken,
     /// No answer, or one that is not of the contract.
     None,
 }

@@ -10,9 +10,12 @@ use super::mode::Mode;
 use super::policy::Policy;
 use super::render::{Endpoint, Request};
 use super::tool::Tool;
+use super::via::Missed;
+
+pub mod script;
 
 /// Engines that this version can call.
-pub const ENGINES: [&str; 1] = ["agent_api"];
+pub const ENGINES: [&str; 2] = ["agent_api", "script"];
 
 /// What a substrate function answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,7 +76,11 @@ pub fn mode(policy: &Policy, mode: Mode) -> Decision {
     if policy.offers(mode) {
         Decision::ok(Gate::Mode, format!("the tool offers {mode}"), inputs)
     } else {
-        Decision::block(Gate::Mode, "mode_not_offered", format!("the tool does not declare mode {mode}"), inputs)
+        let message = match policy.is_script() && policy.dry_run_arg.is_none() && mode == Mode::Verify {
+            true => "no dry_run_arg is set for the script, so that it cannot be told to change nothing".to_owned(),
+            false => format!("the tool does not declare mode {mode}"),
+        };
+        Decision::block(Gate::Mode, "mode_not_offered", message, inputs)
     }
 }
 
@@ -201,14 +208,25 @@ pub fn lease_later(key: &str) -> Decision {
     Decision::warn(Gate::Lease, "lease_later", "the lease is taken when it is the run's turn", json!({"key": key}))
 }
 
+/// The deadline gate's refusal: the moment at which the run was due is too long ago.
+pub fn missed(missed: &Missed) -> Decision {
+    let message = format!("the tick of {} comes {} s late", missed.due, missed.late_s);
+    let inputs = json!({"due": missed.due, "late_s": missed.late_s, "window_s": missed.window_s});
+    Decision::block(Gate::Deadline, "missed_window", message, inputs)
+}
+
 /// The overlap gate's refusal: another run is in the way.
-pub fn overlap(code: &str, way: &InTheWay) -> Decision {
-    let (reason, message) = match way.status.as_str() {
-        "queued" | "running" | "in_doubt" => ("overlapping", "another run of the tool is not over"),
-        _ => ("covered", "another run of the tool was requested since"),
-    };
-    let inputs = json!({"code": code, "run_id": way.run_id, "run_status": way.status});
-    Decision::block(Gate::Overlap, reason, message, inputs)
+pub fn overlapping(code: &str, way: &InTheWay) -> Decision {
+    Decision::block(Gate::Overlap, "overlapping", "another run of the tool is not over", beside(code, way))
+}
+
+/// The overlap gate's other refusal: another run does the work.
+pub fn covered(code: &str, way: &InTheWay) -> Decision {
+    Decision::block(Gate::Overlap, "covered", "another run of the tool was requested since", beside(code, way))
+}
+
+fn beside(code: &str, way: &InTheWay) -> Value {
+    json!({"code": code, "run_id": way.run_id, "run_status": way.status})
 }
 
 /// What a guard's value says, in the words of the substrate: true, or a text or a row's `verdict` that begins with OK or
@@ -339,7 +357,7 @@ mod tests {
     fn an_engine_without_support_or_endpoint_blocks() {
         let policy = Policy::resolve(&active(), None, None);
         assert_eq!(endpoint(&active(), &policy, &[]).unwrap_err().reason, "endpoint_missing");
-        let script = Tool { engine: "script".into(), ..active() };
-        assert_eq!(endpoint(&script, &policy, &[]).unwrap_err().reason, "engine_unsupported");
+        let other = Tool { engine: "mail".into(), ..active() };
+        assert_eq!(endpoint(&other, &policy, &[]).unwrap_err().reason, "engine_unsupported");
     }
 }

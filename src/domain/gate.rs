@@ -24,6 +24,8 @@ pub enum Gate {
     Engine,
     /// An egress rule allows the target.
     Egress,
+    /// The program is below an allowed root, and only trusted users can change it (scripts only).
+    Program,
     /// No other run of the tool is in the way of one that gives way (schedules; only when there is one).
     Overlap,
     /// There is room in the queue (only when there is none).
@@ -52,6 +54,7 @@ impl Gate {
             Gate::Mode => "mode",
             Gate::Engine => "engine",
             Gate::Egress => "egress",
+            Gate::Program => "program",
             Gate::Overlap => "overlap",
             Gate::Queue => "queue",
             Gate::Breaker => "breaker",

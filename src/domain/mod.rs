@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod answer;
+pub mod binding;
 pub mod breaker;
 pub mod bucket;
 pub mod call;
@@ -32,6 +33,7 @@ pub mod policy;
 pub mod render;
 pub mod request_row;
 pub mod retry;
+pub mod schedule;
 pub mod script;
 pub mod seal;
 pub mod secret;

@@ -4,6 +4,7 @@
 use serde::Deserialize;
 
 use super::mode::Mode;
+use super::script::{Limits, SCRIPTS};
 use super::tool::Tool;
 
 /// One row of `dot_wrapper.policy`; NULL means "as the next more general one says".
@@ -51,12 +52,22 @@ pub struct Layer {
     pub max_in_flight_per_key: Option<i64>,
     /// Runs of one tool that may wait.
     pub max_queued: Option<i64>,
+    /// A script's arguments: templates, one for each.
+    pub script_args: Option<Vec<String>>,
+    /// The argument that tells a script to change nothing.
+    pub dry_run_arg: Option<String>,
+    /// MiB of memory for each of a script's processes.
+    pub max_memory_mb: Option<i64>,
+    /// Seconds of processor time for each of a script's processes.
+    pub max_cpu_s: Option<i64>,
+    /// MiB of the largest file that a script writes.
+    pub max_file_mb: Option<i64>,
 }
 
 /// The policy in force for one tool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// The endpoint's name, when one is set.
+    /// The endpoint's name, when one is set; for a script always [`SCRIPTS`].
     pub endpoint: Option<String>,
     /// The modes that are offered; plan is always one.
     pub modes: Vec<Mode>,
@@ -99,6 +110,13 @@ pub struct Policy {
     pub max_in_flight_per_key: Option<i64>,
     /// 1 to 1,000,000; `None`, the default: no limit.
     pub max_queued: Option<i64>,
+    /// See `script`. Default: none.
+    pub script_args: Vec<String>,
+    /// Default `None`: the script is not offered for verify.
+    pub dry_run_arg: Option<String>,
+    /// Memory 16 to 1,048,576 MiB, default 1,024; processor 1 to 86,400 s, default the total timeout; file 1 to 1,048,576
+    /// MiB, default 1,024.
+    pub limits: Limits,
 }
 
 impl Policy {
@@ -107,15 +125,15 @@ impl Policy {
     /// Modes: the tool's layer, else what the catalogue row declares, else the engine's layer, else apply alone.
     /// `verify` is never assumed, because an engine that ignores the mode would execute.
     pub fn resolve(tool: &Tool, engine: Option<&Layer>, own: Option<&Layer>) -> Policy {
-        Policy::layered(tool.declared_modes.as_ref(), engine, own)
+        Policy::layered(tool.engine == "script", tool.declared_modes.as_ref(), engine, own)
     }
 
     /// The policy for what nobody has said anything about: the defaults.
     pub fn cautious() -> Policy {
-        Policy::layered(None, None, None)
+        Policy::layered(false, None, None, None)
     }
 
-    fn layered(catalogued: Option<&Vec<Mode>>, engine: Option<&Layer>, own: Option<&Layer>) -> Policy {
+    fn layered(is_script: bool, catalogued: Option<&Vec<Mode>>, engine: Option<&Layer>, own: Option<&Layer>) -> Policy {
         let empty = Layer::default();
         let (engine, own) = (engine.unwrap_or(&empty), own.unwrap_or(&empty));
         macro_rules! pick {
@@ -129,20 +147,24 @@ impl Policy {
             };
         }
         let declared = own.modes.clone().or_else(|| catalogued.cloned()).or_else(|| engine.modes.clone());
-        let mut modes = declared.unwrap_or_else(|| vec![Mode::Apply]);
-        modes.push(Mode::Plan);
-        modes.sort_unstable();
-        modes.dedup();
+        let dry_run_arg = own.dry_run_arg.clone().or_else(|| engine.dry_run_arg.clone());
+        let modes = offered(declared, is_script, dry_run_arg.is_some());
+        let total_timeout_ms = pick!(total_timeout_ms, 60_000, 100, 3_600_000);
         Policy {
-            endpoint: own.endpoint.clone().or_else(|| engine.endpoint.clone()),
+            endpoint: if is_script {
+                Some(SCRIPTS.into())
+            } else {
+                own.endpoint.clone().or_else(|| engine.endpoint.clone())
+            },
             modes,
             idempotent: own.idempotent.or(engine.idempotent).unwrap_or(false),
             lease: own.lease.clone().or_else(|| engine.lease.clone()).unwrap_or_else(|| "tool:{code}".into()),
             lease_wait: own.lease_wait.or(engine.lease_wait).unwrap_or(false),
             lease_ttl_s: pick!(lease_ttl_s, 300, 10, 86_400),
-            connect_timeout_ms: pick!(connect_timeout_ms, 5_000, 100, 60_000),
+            // A program is started or not; there is nothing to connect to.
+            connect_timeout_ms: if is_script { 0 } else { pick!(connect_timeout_ms, 5_000, 100, 60_000) },
             idle_timeout_ms: pick!(idle_timeout_ms, 30_000, 100, 3_600_000),
-            total_timeout_ms: pick!(total_timeout_ms, 60_000, 100, 3_600_000),
+            total_timeout_ms,
             max_response_bytes: pick!(max_response_bytes, 1 << 20, 1_024, 64 << 20),
             start_by_s: pick!(start_by_s, 86_400, 1, 2_592_000),
             finish_by_s: pick!(finish_by_s, 172_800, 1, 5_184_000),
@@ -159,13 +181,39 @@ impl Policy {
                 .unwrap_or_else(|| "{code}".into()),
             max_in_flight_per_key: optional!(max_in_flight_per_key, 1, 4_096),
             max_queued: optional!(max_queued, 1, 1_000_000),
+            script_args: own.script_args.clone().or_else(|| engine.script_args.clone()).unwrap_or_default(),
+            dry_run_arg,
+            limits: Limits {
+                memory_mb: pick!(max_memory_mb, 1_024, 16, 1 << 20),
+                cpu_s: pick!(max_cpu_s, (total_timeout_ms + 999) / 1_000, 1, 86_400),
+                file_mb: pick!(max_file_mb, 1_024, 1, 1 << 20),
+            },
         }
+    }
+
+    /// True for a tool whose engine starts programs.
+    pub fn is_script(&self) -> bool {
+        self.endpoint.as_deref() == Some(SCRIPTS)
     }
 
     /// True when the tool offers the mode.
     pub fn offers(&self, mode: Mode) -> bool {
         self.modes.contains(&mode)
     }
+}
+
+/// The modes that are offered, plan among them. A script without a dry-run argument cannot be told to change nothing, and
+/// one with it can: that is its declaration.
+fn offered(declared: Option<Vec<Mode>>, is_script: bool, has_dry_run: bool) -> Vec<Mode> {
+    let mut modes = declared.unwrap_or_else(|| match is_script && has_dry_run {
+        true => vec![Mode::Verify, Mode::Apply],
+        false => vec![Mode::Apply],
+    });
+    modes.retain(|mode| *mode != Mode::Verify || !is_script || has_dry_run);
+    modes.push(Mode::Plan);
+    modes.sort_unstable();
+    modes.dedup();
+    modes
 }
 
 #[cfg(test)]
@@ -194,6 +242,20 @@ mod tests {
         let engine = Layer { modes: Some(vec![Mode::Verify]), ..Layer::default() };
         assert!(Policy::resolve(&tool(json!(null)), Some(&engine), None).offers(Mode::Verify));
         assert!(!Policy::resolve(&tool(json!(["apply"])), Some(&engine), None).offers(Mode::Verify));
+    }
+
+    #[test]
+    fn a_script_offers_verify_exactly_when_it_has_a_dry_run_argument() {
+        let script = |modes| Tool { engine: "script".into(), ..tool(modes) };
+        let dry = Layer { dry_run_arg: Some("-n".into()), ..Layer::default() };
+        let both = Layer { modes: Some(vec![Mode::Verify, Mode::Apply]), ..Layer::default() };
+        assert_eq!(Policy::resolve(&script(json!(null)), None, None).modes, [Mode::Plan, Mode::Apply]);
+        assert_eq!(Policy::resolve(&script(json!(null)), None, Some(&dry)).modes, Mode::ALL);
+        assert_eq!(Policy::resolve(&script(json!(["apply"])), None, Some(&dry)).modes, [Mode::Plan, Mode::Apply]);
+        assert_eq!(Policy::resolve(&script(json!(["verify"])), Some(&both), None).modes, [Mode::Plan]);
+        let policy =
+            Policy::resolve(&script(json!(null)), Some(&both), Some(&Layer { endpoint: Some("x".into()), ..dry }));
+        assert!(policy.is_script() && policy.limits.cpu_s == 60 && policy.limits.memory_mb == 1_024, "{policy:?}");
     }
 
     #[test]

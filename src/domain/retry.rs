@@ -63,8 +63,8 @@ enum Effect {
 }
 
 /// Why a delivery that was not sent will not be sent either if it is tried again: configuration, not circumstance.
-/// The words are those of `engine::reason` and `egress::Denied`.
-const CONFIGURATION: [&str; 9] = [
+/// The words are those of `engine::reason`, `egress::Denied` and `host`.
+const CONFIGURATION: [&str; 15] = [
     "no_egress_rule",
     "scheme_denied",
     "userinfo_denied",
@@ -74,6 +74,12 @@ const CONFIGURATION: [&str; 9] = [
     "secret_unusable",
     "request_unusable",
     "tls_unusable",
+    "program_missing",
+    "program_outside_roots",
+    "program_not_a_file",
+    "program_not_executable",
+    "program_writable_by_others",
+    "program_owner",
 ];
 
 /// The reason of a delivery that was closed because somebody asked for it.
@@ -174,6 +180,7 @@ fn effect(answer: &Answer, retry_after: Option<Duration>) -> Effect {
         (Reach::Sent, _) => Effect::Unknown,
         (Reach::Answered, Verdict::Succeeded) => Effect::Told(Cause::Succeeded),
         (Reach::Answered, Verdict::Failed) => Effect::Told(Cause::Failed),
+        (Reach::Answered, Verdict::NotTaken) => Effect::NothingYet,
         (Reach::Answered, Verdict::Refused | Verdict::None) if is_untaken(answer, retry_after) => Effect::NothingYet,
         (Reach::Answered, Verdict::Refused) => Effect::Told(Cause::Failed),
         // A bare 409 is no word of the contract: the key may be busy with an earlier delivery.

@@ -51,6 +51,22 @@ pub enum Overlap {
         /// Seconds; `None`: only what is not over counts.
         since: Option<f64>,
     },
+    /// Refuse this one if another was requested within these last seconds; one that is not over is no hindrance.
+    Covered {
+        /// Seconds.
+        since: f64,
+    },
+}
+
+/// A moment that was to be met, and was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missed {
+    /// The moment, as people and machines write it.
+    pub due: String,
+    /// Seconds since then.
+    pub late_s: i64,
+    /// Seconds within which it could have started.
+    pub window_s: i64,
 }
 
 /// All of it.
@@ -68,9 +84,11 @@ pub struct Via {
     pub waits: bool,
     /// Seconds within which it has to start, where that is less than the policy says.
     pub start_by_s: Option<i64>,
+    /// The moment for which it comes too late: it is refused.
+    pub missed: Option<Missed>,
     /// Other runs of the same tool.
     pub overlap: Overlap,
-    /// Whether a run of the same role, tool, mode and arguments that was not started yet will do.
+    /// Whether a run of the same role, tool, mode and arguments that came with this wish and was not started yet will do.
     pub coalesce: bool,
 }
 

@@ -105,7 +105,7 @@ impl Departure {
     }
 
     /// Begins to send, if it may.
-    fn leave(&self) -> Result<(), Withheld> {
+    pub(super) fn leave(&self) -> Result<(), Withheld> {
         let next = if self.permission.given() { STARTED } else { WITHHELD };
         let left = self.state.compare_exchange(WAITING, next, Ordering::SeqCst, Ordering::SeqCst);
         if left.is_ok() && next == STARTED { Ok(()) } else { Err(Withheld) }

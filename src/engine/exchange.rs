@@ -14,7 +14,7 @@ use super::departure::{Departure, Load};
 use super::failure::{self, Failure};
 use super::reply::{self, Meaning};
 use super::secrets::Secrets;
-use super::{Call, body, reason};
+use super::{Call, Scripts, body, reason};
 use crate::domain::render::{Auth, Request};
 use crate::domain::secret::Secret;
 
@@ -23,6 +23,7 @@ use crate::domain::secret::Secret;
 pub(super) struct Shared {
     pub(super) clients: Clients,
     pub(super) secrets: Secrets,
+    pub(super) scripts: Scripts,
 }
 
 /// The largest head, in bytes. hyper writes a larger one before it asks for the body.
@@ -142,7 +143,7 @@ fn header(auth: &Auth, secret: &Secret) -> Result<(HeaderName, HeaderValue), Fai
 
 /// Runs what may block on the file system beside the thread that drives the connections; a failure means that nothing
 /// was sent.
-async fn unsent<T, F>(reason: &'static str, until: Instant, work: F) -> Result<T, Failure>
+pub(super) async fn unsent<T, F>(reason: &'static str, until: Instant, work: F) -> Result<T, Failure>
 where
     T: Send + 'static,
     F: FnOnce() -> Result<T, String> + Send + 'static,

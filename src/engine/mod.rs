@@ -1,9 +1,9 @@
 //! The engines: how a tool is invoked. Plain values in, plain values out, on threads of their own.
 //!
-//! Lives here: tokio, reqwest, the network. Does not live here: PostgreSQL in any form, or decisions about a run.
+//! Lives here: tokio, reqwest, the network, and programs once they are started. Does not live here: PostgreSQL in any form, or decisions about a run.
 //!
 //! `thread` is the handle that the worker holds, and `ticket` what both sides hold of a call; `agent_api` makes one
-//! delivery; `departure` says whether it may begin to send, and whether it has; `poll` follows a 202, and `inquiry` asks
+//! delivery, `script` runs one program, with `program` and `tail`; `departure` says whether it may begin to send, and whether it has; `poll` follows a 202, and `inquiry` asks
 //! by key; `exchange` is one HTTP request; `reply` and `body` read the answer; `failure` names what went wrong; `client`,
 //! `tls` and `resolve` make connections; `secrets` and `mask` keep secrets where they belong.
 
@@ -16,11 +16,14 @@ mod failure;
 mod inquiry;
 mod mask;
 mod poll;
+mod program;
 pub mod reason;
 mod reply;
 mod reports;
 mod resolve;
+mod script;
 mod secrets;
+mod tail;
 mod thread;
 mod ticket;
 mod tls;
@@ -40,16 +43,19 @@ use crate::domain::doubt::Finding;
 use crate::domain::egress::Rules;
 use crate::domain::order::Order;
 
+pub use program::{Program, Scripts, Start, Started};
 pub use thread::{Engine, ThreadBody};
 pub use waker::{Waker, Wakeup};
 
 /// What an engine needs to know beside its calls.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     /// The directory that holds one file per secret; without it, secrets come from the environment alone.
     pub secrets_dir: Option<PathBuf>,
     /// A PEM file of root certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// How scripts are run.
+    pub scripts: Scripts,
 }
 
 /// Bounds of one delivery.

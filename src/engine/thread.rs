@@ -20,7 +20,8 @@ use super::resolve::Names;
 use super::secrets::Secrets;
 use super::ticket::Ticket;
 use super::waker::Waker;
-use super::{Call, Config, Report, agent_api, reason};
+use super::{Call, Config, Report, agent_api, reason, script};
+use crate::domain::order::Order;
 
 /// What the engine's thread runs.
 pub type ThreadBody = Box<dyn FnOnce() + Send>;
@@ -97,7 +98,7 @@ impl Engine {
         }
     }
 
-    /// Calls a call off: its connection is closed at once, and it ends as `cancelled`, sent or not sent; an `Inquire`
+    /// Calls a call off: its connection is closed at once, or its program stopped, and it ends as `cancelled`, sent or not sent; an `Inquire`
     /// ends without an answer. If it has just ended by itself, that end stands. A call that is not out is left alone.
     pub fn cancel(&self, run_id: Uuid, attempt: i32) {
         if let Some(ticket) = self.out.borrow().get(&(run_id, attempt)) {
@@ -153,7 +154,7 @@ impl Engine {
 
 fn share(secrets: &Secrets, config: Config) -> Arc<Shared> {
     let clients = Clients::new(config.ca_file, Names::default());
-    Arc::new(Shared { clients, secrets: secrets.with_dir(config.secrets_dir) })
+    Arc::new(Shared { clients, secrets: secrets.with_dir(config.secrets_dir), scripts: config.scripts })
 }
 
 /// What the thread holds until it is through, however it gets there.
@@ -189,6 +190,12 @@ async fn serve(mut inbox: UnboundedReceiver<Command>, mut shared: Arc<Shared>, r
             Command::Make(call, ticket) => {
                 let (shared, of_call) = (Arc::clone(&shared), reports.clone());
                 let departure = Arc::clone(&ticket.departure);
+                if let Order::Script(command) = &call.request {
+                    // Called off, it must end before it is reported: it hears of that itself.
+                    let work = script::make(*call.clone(), command.clone(), ticket.clone(), shared);
+                    tokio::spawn(watched(ticket.deaf(), work, reports.clone()));
+                    continue;
+                }
                 let work = async move { agent_api::make(*call, departure, shared, &of_call).await };
                 tokio::spawn(watched(ticket, work, reports.clone()));
             }

@@ -37,6 +37,11 @@ impl Ticket {
         }
     }
 
+    /// The same call, which does not hear that it is called off: somebody else does.
+    pub(super) fn deaf(&self) -> Self {
+        Ticket { called_off: Arc::default(), ..self.clone() }
+    }
+
     /// Calls it off, also when it was not yet taken up. It still has one end.
     pub(super) fn call_off(&self) {
         self.called_off.notify_one();

@@ -5,6 +5,8 @@
 
 pub mod bgworker;
 pub mod caught;
+pub mod child;
+pub mod clock;
 pub mod databases;
 pub mod dropping;
 pub mod entry;
@@ -16,6 +18,7 @@ pub mod lock;
 pub mod log;
 mod memory;
 pub mod object;
+pub mod on_change;
 pub mod process;
 pub mod role;
 pub mod scan;

@@ -4,11 +4,31 @@
 
 use pgrx::pg_sys;
 
+// The bindings wrap every C function in an error boundary, and ask which thread calls: wrong after a fork from a thread.
+unsafe extern "C-unwind" {
+    fn PGSharedMemoryDetach();
+}
+
 /// Whether a connected process of this server has this pid. A background worker is not connected before its
 /// initialisation has come that far.
 pub fn is_connected(pid: i32) -> bool {
     // SAFETY: looks the pid up in the shared process array under its own lock; the pointer is only compared.
     pid > 0 && unsafe { !pg_sys::BackendPidGetProc(pid).is_null() }
+}
+
+/// The user that the server runs as.
+pub fn user_id() -> u32 {
+    // SAFETY: no memory is involved; it cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+/// Lets go of the server's shared memory, in a process that was forked from one of the server's and is none: one that held it
+/// would keep a postmaster from starting after its predecessor was killed.
+///
+/// Two system calls and no allocation, unless one fails, and then a line for the log.
+pub fn let_go_of_shared_memory() {
+    // SAFETY: core's own function for children that are not to have it; nothing of ours touches shared memory afterwards.
+    unsafe { PGSharedMemoryDetach() };
 }
 
 /// Sends SIGTERM. The caller has read `pid` from shared memory an instant ago, where it stands only while that process

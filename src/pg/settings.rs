@@ -22,3 +22,12 @@ pub fn is_own_transaction(xid: u32) -> bool {
     // SAFETY: looks at backend-local transaction state; any id is allowed.
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(xid)) }
 }
+
+/// The value of any setting, whoever asks; `None` where nobody has defined it.
+pub fn of_others(name: &CStr) -> Option<String> {
+    // SAFETY: a C string; the result is NULL or a C string that lasts until the setting changes, and is copied here.
+    unsafe {
+        let value = pg_sys::GetConfigOption(name.as_ptr(), true, false);
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    }
+}

@@ -9,19 +9,21 @@ use crate::domain::call::Call;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::Decision;
+use crate::domain::mode::Mode;
 use crate::domain::state::RunStatus;
 use crate::domain::via::{Overlap, Via};
 use crate::pg::settings;
 use crate::store::event::{self, Remark};
 use crate::store::{crowd, ledger};
 
-/// A queued run of the same role, tool, mode and arguments that was not started yet. It is held until this transaction
+/// A queued run of the same role, tool, mode and arguments that was not started yet, for a call that would have one and names
+/// no process run of its own. It is held until this transaction
 /// ends, so that it starts when everything that this transaction did is there to be seen.
 ///
 /// # Errors
 /// XX000 only.
 pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<Requested>, DotError> {
-    if !call.mode.calls_engine() {
+    if !via.coalesce || call.process_run_id.is_some() || !call.mode.calls_engine() {
         return Ok(None);
     }
     let find = if settings::has_one_snapshot() { crowd::own_queued } else { crowd::hold_queued };
@@ -36,11 +38,14 @@ pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<
 ///
 /// # Errors
 /// XX000 only.
-pub(super) fn in_the_way(via: &Via, code: &str) -> Result<Option<Decision>, DotError> {
-    let Overlap::Skip { since } = via.overlap else { return Ok(None) };
-    let mut found = crowd::unfinished(code)?;
-    if let (None, Some(seconds)) = (&found, since) {
-        found = crowd::requested_since(code, seconds)?;
-    }
-    Ok(found.map(|way| decide::overlap(code, &way)))
+pub(super) fn in_the_way(via: &Via, code: &str, mode: Mode) -> Result<Option<Decision>, DotError> {
+    let (overlapping, since) = match via.overlap {
+        Overlap::Allow => return Ok(None),
+        Overlap::Skip { since } => (crowd::unfinished(code)?, since),
+        Overlap::Covered { since } => (None, Some(since)),
+    };
+    // What was requested since says more than that it is not over.
+    let since = since.map(|seconds| crowd::requested_since(code, mode, seconds)).transpose()?.flatten();
+    let covered = since.map(|way| decide::covered(code, &way));
+    Ok(covered.or_else(|| overlapping.map(|way| decide::overlapping(code, &way))))
 }

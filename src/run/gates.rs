@@ -10,7 +10,10 @@ use crate::domain::mode::Mode;
 use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::render::{self, Facts};
+use crate::domain::script;
 use crate::domain::tool::Tool;
+use crate::pg::process;
+use crate::{guc, host};
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug)]
@@ -101,6 +104,9 @@ fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings,
     if blocked && !thorough {
         return true;
     }
+    if policy.is_script() {
+        return ask_program(tool, &policy, question, findings, blocked, thorough);
+    }
     let endpoint = match decide::endpoint(tool, &policy, &session.config.endpoints) {
         Ok(endpoint) => endpoint,
         Err(decision) => return findings.note(decision) || blocked,
@@ -112,6 +118,38 @@ fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings,
         blocked |= findings.note(decide::egress(&session.config.egress, &request));
     }
     let order = Order::Http(request);
+    findings.fingerprint = Some(order.fingerprint(&tool.version, question.args));
+    findings.request = Some(order);
+    blocked
+}
+
+/// The same for a tool whose engine starts a program: `program` stands in the place of `egress`.
+fn ask_program(
+    tool: &Tool,
+    policy: &Policy,
+    question: &Question<'_>,
+    findings: &mut Findings,
+    mut blocked: bool,
+    thorough: bool,
+) -> bool {
+    let roots = guc::script_roots();
+    let name = match decide::script::named(tool, &roots) {
+        Ok(name) => name,
+        Err(decision) => return findings.note(decision) || blocked,
+    };
+    let found = host::find(&roots, name, process::user_id());
+    let path = match &found {
+        Ok(program) => &program.path,
+        Err((path, _)) => path,
+    };
+    let rendered = script::command(path, policy, &facts(question));
+    blocked |= findings.note(decide::script::engine(tool, rendered.as_ref().map_err(|e| e.0.as_str())));
+    let Ok(command) = rendered else { return blocked };
+    if !blocked || thorough {
+        let found = found.as_ref().map(|program| program.real.as_str()).map_err(|(_, refusal)| refusal);
+        blocked |= findings.note(decide::script::program(&command.program, found));
+    }
+    let order = Order::Script(command);
     findings.fingerprint = Some(order.fingerprint(&tool.version, question.args));
     findings.request = Some(order);
     blocked

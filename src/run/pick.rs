@@ -11,6 +11,7 @@ use crate::domain::error::DotError;
 use crate::domain::lanes::{Lanes, Look, Spot};
 use crate::domain::limits::Flow;
 use crate::domain::parking::Parking;
+use crate::domain::script;
 use crate::guc;
 use crate::store::{config, look};
 
@@ -142,7 +143,11 @@ pub fn pick(memory: &mut Memory, room: usize, order: Order) -> Result<Sight, Dot
     if memory.fresh_since.is_none_or(|since| begun - since >= FORGET_EVERY) {
         memory.forget();
     }
-    memory.flow.learn(guc::max_in_flight(), &config::endpoints()?, begun);
+    let mut endpoints = config::endpoints()?;
+    if !guc::script_roots().is_empty() {
+        endpoints.push(script::as_endpoint(guc::max_scripts()));
+    }
+    memory.flow.learn(guc::max_in_flight(), &endpoints, begun);
     if !memory.restored {
         breaker::restore(&mut memory.flow)?;
         memory.restored = true;

@@ -13,7 +13,7 @@ use crate::store::extension;
 /// A run for every tool that the filter selects, in one process run and in the order of their codes.
 ///
 /// # Errors
-/// As [`one`]; 22004 and 22023 for a filter that is no object or names a column that the catalogue has not.
+/// As `request::one`; 22004 and 22023 for a filter that is no object or names a column that the catalogue has not.
 pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<Requested>, DotError> {
     let filter = check_filter(filter)?;
     let mode = call::check_mode(raw.mode)?;
@@ -25,7 +25,7 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
     let requester = Requester::current();
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
-        requester.must_be_allowed(&extension)?;
+        requester.must_be_allowed(&extension, "fn_dot_run_all")?;
         let mut session = Session::open(&extension, None)?;
         let codes = select(&session, &filter)?;
         let call = |code| Call {

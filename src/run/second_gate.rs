@@ -19,15 +19,16 @@ use crate::domain::limits::{Ask, By, Call, Flow};
 use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::retry::{self, Past};
+use crate::domain::schedule::Trigger;
 use crate::domain::state::{Cause, RunStatus, next};
 use crate::domain::via::Source;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::candidate::QueuedRun;
-use crate::store::grant;
 use crate::store::queue::Start;
 use crate::store::role::Requester;
 use crate::store::transition::Move;
+use crate::store::{crowd, grant};
 
 /// Asks everything again, for one run, and notes in the batch what follows.
 ///
@@ -48,7 +49,7 @@ pub(super) fn ask(
         batch.postponed.push(run_id);
         return Ok(());
     }
-    let mut findings = find(session, requesters, run_id, &run);
+    let mut findings = find(session, requesters, run_id, &run)?;
     let mut token = None;
     let call = (run_id, run.attempts + 1);
     if gate::first_block(&findings.decisions).is_none() {
@@ -134,13 +135,13 @@ pub(super) fn in_flight_key(
 }
 
 /// All gates but the lease, up to the first BLOCK.
-fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &QueuedRun) -> Findings {
+fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &QueuedRun) -> Result<Findings, DotError> {
     let mut findings = Findings::default();
     findings.decisions.push(Decision::ok(Gate::Permit, "it came through fn_dot_run", json!({})));
     if run.withdrawn {
         let message = "somebody has asked to cancel the run";
         findings.decisions.push(Decision::block(Gate::Cancel, retry::CANCELLED, message, json!({})));
-        return findings;
+        return Ok(findings);
     }
     findings.decisions.push(requester(requesters, run));
     findings.decisions.push(deadline(run));
@@ -151,13 +152,25 @@ fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &Que
         findings = gates::ask(session, &question);
         findings.decisions.splice(0..0, first);
         findings.decisions.extend(changed(run, &findings));
+        findings.decisions.extend(covered(run_id, run, &findings)?);
         let forgotten = findings.policy.as_ref().is_some_and(|policy| is_forgotten(run, policy));
         if forgotten {
             let message = "the agent may have forgotten the idempotency key by the time of the answer";
             findings.decisions.push(Decision::block(Gate::Deadline, "key_window_passed", message, json!({})));
         }
     }
-    findings
+    Ok(findings)
+}
+
+/// A tick of a dual tool that waited, and was overtaken by an event: the event's run does the work, with a window of its
+/// own.
+fn covered(run_id: Uuid, run: &QueuedRun, findings: &Findings) -> Result<Option<Decision>, DotError> {
+    let is_dual = findings.tool.as_ref().is_some_and(|tool| Trigger::of(tool).is_dual());
+    if run.source != Source::Schedule || !is_dual || run.attempts > 0 {
+        return Ok(None);
+    }
+    let event = crowd::event_after(run_id, &run.code, run.mode)?;
+    Ok(event.map(|event| decide::covered(&run.code, &event)))
 }
 
 /// How a run ends that a gate stops.

@@ -1,7 +1,10 @@
 //! The catalogue, `dot_tools`: read tolerantly, and its counters moved, both with the rights of its owner.
 
+use std::collections::HashMap;
+
 use super::extension::Extension;
 use super::spi;
+use crate::domain::error::{DotError, SqlState};
 use crate::domain::tool::Tool;
 use crate::pg::object::{self, Relation, Use};
 use crate::pg::user::{self, Trust};
@@ -28,6 +31,19 @@ pub fn find(extension: &Extension, usage: Use) -> Option<Catalogue> {
     let relation = object::lock_relation(c"dot_tools", extension.schema_oid, usage)?;
     let fits = matches!(relation.kind, 'r' | 'p' | 'v') && extension.trusts(relation.owner);
     fits.then(|| Catalogue { relation, schema: extension.schema.clone() })
+}
+
+/// All tools by their codes; of two with one code, which no gate lets past, the last.
+///
+/// # Errors
+/// 55000 when there is no catalogue, or it cannot be read.
+pub fn by_code(extension: &Extension) -> Result<HashMap<String, Tool>, DotError> {
+    let unreadable =
+        |why: String| DotError::new(SqlState::ObjectNotInPrerequisiteState, "the catalogue cannot be read").detail(why);
+    let catalogue = find(extension, Use::Read)
+        .ok_or_else(|| unreadable("There is no table dot_tools of a trusted owner.".to_owned()))?;
+    let rows = catalogue.read(None).map_err(unreadable)?;
+    Ok(rows.tools.into_iter().map(|tool| (tool.code.clone(), tool)).collect())
 }
 
 // Statements here run under the owner's search_path, in which anybody who may create there has functions and operators:

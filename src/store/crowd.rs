@@ -10,9 +10,11 @@ use super::spi;
 use crate::domain::call::Call;
 use crate::domain::decide::InTheWay;
 use crate::domain::error::DotError;
+use crate::domain::mode::Mode;
 use crate::pg::settings;
 
-/// The oldest queued run `q` of role $4 with this tool, mode and arguments that nothing was done for yet.
+/// The oldest queued run `q` of role $4 with this tool, mode and arguments that nothing was done for yet, of those that may
+/// stand for others.
 macro_rules! like_it {
     ($and:literal, $columns:literal) => {
         concat!(
@@ -20,8 +22,8 @@ macro_rules! like_it {
             $columns,
             " FROM dot_wrapper.dot_queue q
              JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
-             WHERE q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested AND q.available_at < 'infinity'
-               AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
+             WHERE q.alike = $5 AND q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested
+               AND q.available_at < 'infinity' AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
                AND r.start_by > clock_timestamp()
              ORDER BY q.seq ",
             $and
@@ -51,8 +53,15 @@ pub fn own_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError>
     Ok(found.into_iter().find(own).map(|(run_id, _)| run_id))
 }
 
-fn args<'a>(requester: Oid, call: &'a Call) -> [DatumWithOid<'a>; 4] {
-    [call.code.as_str().into(), call.mode.as_str().into(), JsonB(call.args.clone()).into(), requester.into()]
+fn args(requester: Oid, call: &Call) -> [DatumWithOid<'_>; 5] {
+    let alike = call.alike(requester.to_u32());
+    [
+        call.code.as_str().into(),
+        call.mode.as_str().into(),
+        JsonB(call.args.clone()).into(),
+        requester.into(),
+        alike.into(),
+    ]
 }
 
 /// A run of the tool that is queued, running or in doubt.
@@ -70,18 +79,30 @@ pub fn unfinished(code: &str) -> Result<Option<InTheWay>, DotError> {
     spi::row(sql, &[code.into()], read)
 }
 
-/// The last admitted run of the tool that was requested within these seconds.
+/// The last run of the tool in this mode that was requested within these seconds, and that may have done its work.
 ///
 /// # Errors
 /// XX000 only.
-pub fn requested_since(code: &str, seconds: f64) -> Result<Option<InTheWay>, DotError> {
+pub fn requested_since(code: &str, mode: Mode, seconds: f64) -> Result<Option<InTheWay>, DotError> {
     // Ids of runs grow with the time of their request, to the millisecond: that is the index.
     let sql = "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
                WHERE r.run_id >= (lpad(to_hex(floor((extract(epoch FROM clock_timestamp()) - $2::float8) * 1000)::bigint), 12, '0')
                                   || repeat('0', 20))::uuid
-                 AND r.code = $1 AND r.admitted
+                 AND r.code = $1 AND r.mode = $3 AND r.admitted AND r.run_status NOT IN ('failed', 'cancelled', 'expired')
                ORDER BY r.run_id DESC LIMIT 1";
-    spi::row(sql, &[code.into(), seconds.into()], read)
+    spi::row(sql, &[code.into(), seconds.into(), mode.as_str().into()], read)
+}
+
+/// The first run of the tool in this mode that an event asked for after this one, and that may have done its work.
+///
+/// # Errors
+/// XX000 only.
+pub fn event_after(run_id: Uuid, code: &str, mode: Mode) -> Result<Option<InTheWay>, DotError> {
+    let sql = "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
+               WHERE r.run_id > $1 AND r.code = $2 AND r.mode = $3 AND r.source = 'trigger'
+                 AND r.admitted AND r.run_status NOT IN ('failed', 'cancelled', 'expired')
+               ORDER BY r.run_id LIMIT 1";
+    spi::row(sql, &[spi::uuid(run_id).into(), code.into(), mode.as_str().into()], read)
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<InTheWay> {

@@ -6,6 +6,7 @@
 mod spi;
 
 pub mod attempt;
+pub mod binding;
 pub mod breaker;
 pub mod candidate;
 pub mod catalogue;
@@ -23,11 +24,13 @@ pub mod job;
 pub mod job_link;
 pub mod ledger;
 pub mod look;
+pub mod pg_cron;
 pub mod port;
 pub mod process_run;
 pub mod queue;
 pub mod request;
 pub mod role;
+pub mod schedule;
 pub mod seal;
 pub mod transition;
 pub mod usage;

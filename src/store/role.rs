@@ -57,3 +57,14 @@ pub fn may_resolve(extension: &Extension, role: pg_sys::Oid) -> Result<bool, Dot
                WHERE f.pronamespace = $2 AND f.proname = 'fn_dot_resolve' AND f.pronargs = 3";
     Ok(spi::row(sql, &[role.into(), extension.schema_oid.into()], |row| spi::need(row, 1))?.unwrap_or(false))
 }
+
+/// True when the role in force may call this function of ours.
+///
+/// # Errors
+/// XX000 only.
+pub fn may_execute(extension: &Extension, function: &str, arguments: i16) -> Result<bool, DotError> {
+    let sql = "SELECT pg_catalog.has_function_privilege(f.oid, 'EXECUTE') FROM pg_catalog.pg_proc f
+               WHERE f.pronamespace = $1 AND f.proname = $2 AND f.pronargs = $3";
+    let args = [extension.schema_oid.into(), function.into(), arguments.into()];
+    Ok(spi::row(sql, &args, |row| spi::need(row, 1))?.unwrap_or(false))
+}

@@ -77,6 +77,14 @@ pub fn run(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize, DotError> {
     .map_err(error::internal)
 }
 
+/// Runs a command that takes no parameters and is not worth a plan that is kept: DDL.
+///
+/// # Errors
+/// As [`rows`].
+pub fn once(sql: &str) -> Result<(), DotError> {
+    Spi::connect_mut(|client| client.update(sql, None, &[]).map(drop)).map_err(error::internal)
+}
+
 fn plan(
     client: &pgrx::spi::SpiClient<'_>,
     sql: &str,

@@ -13,10 +13,10 @@ use crate::domain::breaker;
 use crate::domain::decide;
 use crate::domain::doubt::Finding;
 use crate::domain::limits::Flow;
-use crate::engine::{Call, Config, Engine, Errand, Limits, Report, Waker, Wakeup};
+use crate::engine::{Call, Config, Engine, Errand, Limits, Report, Scripts, Waker, Wakeup};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
-use crate::pg::signals;
+use crate::pg::{process, signals};
 use crate::run;
 use crate::run::claim::Delivery;
 use crate::run::inquire::{self, Inquiry};
@@ -197,8 +197,14 @@ impl Calls {
                 // A call that is not in the map was never ours; there is nothing to record it with.
                 Report::Ended { run_id, attempt, answer, retry_after } => {
                     fail_point::at(Point::ReportReceived, "");
-                    flow.done((run_id, attempt), &breaker::effect(&answer, retry_after), Instant::now());
-                    if let Some(terms) = self.out.remove(&(run_id, attempt)) {
+                    let terms = self.out.remove(&(run_id, attempt));
+                    // One script's end says nothing about the next one.
+                    let effect = match &terms {
+                        Some(terms) if terms.policy.is_script() => breaker::Effect::Neither,
+                        _ => breaker::effect(&answer, retry_after),
+                    };
+                    flow.done((run_id, attempt), &effect, Instant::now());
+                    if let Some(terms) = terms {
                         self.ended.push(Outcome { run_id, attempt, terms, answer, retry_after });
                     }
                 }
@@ -284,7 +290,8 @@ fn bare(mut outcome: Outcome, trouble: &Trouble) -> Outcome {
 }
 
 fn config() -> Config {
-    Config { secrets_dir: guc::secrets_dir(), ca_file: guc::ca_file() }
+    let scripts = Scripts { roots: guc::script_roots(), user: process::user_id(), start: Some(super::scripts::start) };
+    Config { secrets_dir: guc::secrets_dir(), ca_file: guc::ca_file(), scripts }
 }
 
 fn call(delivery: Delivery, errand: Errand) -> Call {

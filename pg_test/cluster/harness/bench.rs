@@ -52,7 +52,11 @@ impl Bench {
     /// A database without the extension.
     pub fn empty(cluster: Arc<Cluster>) -> Bench {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("bench_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Bench::named(cluster, format!("bench_{}", COUNT.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    /// As [`Bench::empty`], under a name that something else knows.
+    pub fn named(cluster: Arc<Cluster>, name: String) -> Bench {
         cluster.connect("postgres").batch_execute(&format!("CREATE DATABASE {name}")).expect("a database");
         let session = Mutex::new(Some(cluster.connect(&name)));
         Bench { cluster, name, agent: Agent::start(), session }

@@ -18,6 +18,11 @@ pub struct Clock {
 impl Clock {
     /// Starts the server at the true time, with lines for its configuration.
     pub fn start(conf: &[&str]) -> Clock {
+        Clock::with(conf, Bench::on)
+    }
+
+    /// As [`Clock::start`], with a bench of one's own making.
+    pub fn with(conf: &[&str], bench: impl FnOnce(Arc<Cluster>) -> Bench) -> Clock {
         let dir = PathBuf::from(os::run(os::as_server("mktemp").args(["-d", "/tmp/dot_clock.XXXXXX"])).trim_end());
         os::run(Command::new("chmod").arg("755").arg(&dir));
         let (library, file) = (dir.join("clock.so"), dir.join("seconds"));
@@ -28,7 +33,7 @@ impl Clock {
         );
         let (library, file) = (library.display().to_string(), file.display().to_string());
         let cluster = Cluster::start(conf, &[("LD_PRELOAD", &library), ("DOT_TEST_CLOCK", &file)]);
-        Clock { bench: Bench::on(Arc::new(cluster)), dir }
+        Clock { bench: bench(Arc::new(cluster)), dir }
     }
 
     /// Steps to so many seconds from the true time, in all processes of the server at once.

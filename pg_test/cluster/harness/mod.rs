@@ -9,6 +9,7 @@
 //!     figure  what a promise's test measured                fail       fail points
 //!     owned  a database whose owner brought the substrate   between    what changes between the two gates
 //!     clock  a server whose clock the test sets             canary     secrets, and where they could show
+//!     cron   a server with pg_cron in it
 
 pub mod agent;
 pub mod bench;
@@ -16,6 +17,7 @@ mod between;
 pub mod canary;
 mod clock;
 pub mod cluster;
+mod cron;
 mod fail;
 mod figure;
 pub mod home;
@@ -31,6 +33,7 @@ pub use agent::Agent;
 pub use bench::Bench;
 pub use clock::Clock;
 pub use cluster::Cluster;
+pub use cron::Cron;
 #[allow(unused_imports)]
 pub use figure::{figure, rounds};
 pub use owned::Owned;

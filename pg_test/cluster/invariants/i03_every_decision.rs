@@ -18,7 +18,7 @@ const REFUSALS: [(&str, &str, &str, &str, &str); 9] = [
         "mode_not_offered",
     ),
     (
-        "UPDATE dot_tools SET execution_engine = 'script' WHERE code = 'DOT-3'",
+        "UPDATE dot_tools SET execution_engine = 'mail' WHERE code = 'DOT-3'",
         "DOT-3",
         "apply",
         "engine",

@@ -35,6 +35,11 @@ SELECT code, name, change FROM fn_dot_dry_run_report(:'first', NULL, '[{"code": 
 SELECT jsonb_agg(to_jsonb(r)) AS kept FROM fn_dot_dry_run_report(:'second', :'first') r \gset
 SELECT code, change FROM fn_dot_dry_run_report(:'second', NULL, :'kept');
 
+-- The lines that docs/dry_run.md begins with.
+SELECT DISTINCT process_run_id AS p FROM fn_dot_run_all('{"execution_engine": "nothing"}', 'plan') \gset
+SELECT count(*) FROM fn_dot_run_all('{"execution_engine": "nothing"}', 'verify', :'p');
+SELECT open, succeeded FROM fn_dot_wait_all(:'p');    SELECT code, verdict, why FROM fn_dot_dry_run_report(:'p');
+
 -- Misuse.
 SELECT fn_dot_dry_run_report(NULL);
 \echo SQLSTATE :LAST_ERROR_SQLSTATE

@@ -78,7 +78,7 @@ FROM fn_dot_run('A', 'apply') r;
 UPDATE dot_tools SET status = 'retired' WHERE code = 'A';
 SELECT r.run_status, r.reason, jsonb_path_query_array(r.gates, '$[*].reason') AS reasons, jsonb_typeof(r.request) AS request
 FROM fn_dot_run('A') r;
-UPDATE dot_tools SET status = 'active', execution_engine = 'script' WHERE code = 'A';
+UPDATE dot_tools SET status = 'active', execution_engine = 'mail' WHERE code = 'A';
 SELECT r.run_status, r.reason, jsonb_path_query_array(r.gates, '$[*].reason') AS reasons, jsonb_typeof(r.request) AS request
 FROM fn_dot_run('A') r;
 

@@ -45,7 +45,7 @@ SELECT run_status, reason, message FROM fn_dot_run('A', 'verify');
 UPDATE dot_wrapper.policy SET modes = '{verify,apply}' WHERE scope = 'engine';
 
 -- engine
-UPDATE dot_tools SET execution_engine = 'script' WHERE code = 'A';
+UPDATE dot_tools SET execution_engine = 'mail' WHERE code = 'A';
 :apply
 UPDATE dot_tools SET execution_engine = 'agent_api' WHERE code = 'A';
 UPDATE dot_wrapper.policy SET endpoint = NULL WHERE scope = 'engine';

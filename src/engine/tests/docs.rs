@@ -8,4 +8,8 @@ fn every_reason_is_explained() {
     for reason in reason::ALL {
         assert!(page.contains(&format!("`{reason}`")), "docs/agent_api.md does not explain {reason}");
     }
+    let page = include_str!("../../../docs/scripts.md");
+    for reason in reason::OF_SCRIPTS {
+        assert!(page.contains(&format!("`{reason}`")), "docs/scripts.md does not explain {reason}");
+    }
 }

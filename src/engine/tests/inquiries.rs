@@ -116,7 +116,7 @@ fn with_secret(port: u16) -> Call {
 #[test]
 fn a_question_carries_the_secret_and_its_echo_is_masked() {
     let dir = TempDir::holding("agent_token", b"s3cr3t");
-    let rig = Rig::with(Config { secrets_dir: Some(dir.0.clone()), ca_file: None });
+    let rig = Rig::with(Config { secrets_dir: Some(dir.0.clone()), ..Config::default() });
     let body = r#"{"status":"failed","message":"no s3cr3t","result":["s3cr3t"]}"#;
     for bytes in [json("200 OK", "", body), json("500 Oops", "", body)] {
         let server = Server::saying(bytes);

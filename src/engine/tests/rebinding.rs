@@ -19,7 +19,7 @@ use crate::engine::reports::Reports;
 use crate::engine::resolve::Names;
 use crate::engine::secrets::Secrets;
 use crate::engine::ticket::Ticket;
-use crate::engine::{Report, Waker, agent_api};
+use crate::engine::{Report, Scripts, Waker, agent_api};
 
 const OK: &str = r#"{"status":"succeeded"}"#;
 const GOOD: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
@@ -37,7 +37,11 @@ impl Told {
         let lookups = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&lookups);
         let names = Names::Told(Arc::new(move |_| answer(counter.fetch_add(1, Ordering::SeqCst))));
-        let shared = Arc::new(Shared { clients: Clients::new(None, names), secrets: Secrets::new(None) });
+        let shared = Arc::new(Shared {
+            clients: Clients::new(None, names),
+            secrets: Secrets::new(None),
+            scripts: Scripts::default(),
+        });
         Told { shared, runtime: Builder::new_current_thread().enable_all().build().unwrap(), lookups }
     }
 

@@ -16,7 +16,7 @@ fn holding(value: &[u8]) -> TempDir {
 }
 
 fn rig(dir: &TempDir) -> Rig {
-    Rig::with(Config { secrets_dir: Some(dir.0.clone()), ca_file: None })
+    Rig::with(Config { secrets_dir: Some(dir.0.clone()), ..Config::default() })
 }
 
 fn with_secret(port: u16) -> Call {
@@ -111,7 +111,7 @@ fn another_directory_counts_for_the_next_call() {
     let server = Server::saying(json("200 OK", "", r#"{"status":"succeeded"}"#));
     let rig = rig(&first);
     rig.run(with_secret(server.port));
-    rig.engine.reconfigure(Config { secrets_dir: Some(second.0.clone()), ca_file: None });
+    rig.engine.reconfigure(Config { secrets_dir: Some(second.0.clone()), ..Config::default() });
     rig.run(with_secret(server.port));
     let seen: Vec<_> = server.requests().iter().map(|seen| seen.header("authorization").join("|")).collect();
     assert_eq!(seen, ["Bearer first", "Bearer second"]);
@@ -128,7 +128,7 @@ fn child_with_a_secret_in_its_environment() {
         return;
     }
     let server = Server::saying(json("200 OK", "", r#"{"status":"succeeded"}"#));
-    Rig::with(Config { secrets_dir: Some(Path::new("/nonexistent").into()), ca_file: None })
+    Rig::with(Config { secrets_dir: Some(Path::new("/nonexistent").into()), ..Config::default() })
         .run(with_secret(server.port));
     rig(&holding(b"from-file")).run(with_secret(server.port));
     let seen: Vec<_> = server.requests().iter().map(|seen| seen.header("authorization").join("|")).collect();

@@ -86,7 +86,7 @@ pub fn ca_file() -> TempDir {
 }
 
 pub fn trusting(dir: &TempDir) -> Config {
-    Config { secrets_dir: None, ca_file: Some(dir.0.join("ca.pem")) }
+    Config { ca_file: Some(dir.0.join("ca.pem")), ..Config::default() }
 }
 
 #[test]

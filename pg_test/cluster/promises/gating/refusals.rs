@@ -57,7 +57,7 @@ const CAUSES: [Cause; 12] = [
         "mode_not_offered",
     ),
     cause(
-        "UPDATE dot_tools SET execution_engine = 'script' WHERE code = 'DOT-1'",
+        "UPDATE dot_tools SET execution_engine = 'mail' WHERE code = 'DOT-1'",
         ACTIVE,
         APPLY,
         "engine",

@@ -12,7 +12,7 @@ use crate::harness::run::Ask;
 use crate::harness::{Bench, Reply, Run, figure};
 
 /// RUN, PROCESS and KEY stand for those of the other's run, or for such as nobody has.
-const QUESTIONS: [&str; 48] = [
+const QUESTIONS: [&str; 56] = [
     "SELECT * FROM dot_run WHERE run_id = 'RUN'",
     "SELECT * FROM dot_run WHERE process_run_id = 'PROCESS'",
     "SELECT * FROM dot_run WHERE idempotency_key = 'KEY'",
@@ -29,6 +29,14 @@ const QUESTIONS: [&str; 48] = [
     "SELECT count(*) FROM dot_run_gate WHERE run_id = 'RUN' AND public.leaky(inputs::text)",
     "SELECT e.* FROM dot_run_event e LEFT JOIN dot_run r USING (run_id) WHERE e.run_id = 'RUN'",
     "SELECT (SELECT count(*) FROM dot_run x WHERE x.process_run_id = r.process_run_id) FROM dot_run r WHERE r.run_id = 'RUN'",
+    "SELECT * FROM dot_observation WHERE id = 'RUN'",
+    "SELECT count(*) FROM dot_observation WHERE process_run_id = 'PROCESS' AND public.leaky(detail::text)",
+    "SELECT count(*), max(at) FROM dot_observation WHERE requested_by <> current_user",
+    "SELECT * FROM dot_process_run WHERE process_run_id = 'PROCESS'",
+    "SELECT count(*) FROM dot_process_run WHERE public.leaky(codes::text)",
+    "SELECT * FROM fn_dot_wait_all('PROCESS', '0 s')",
+    "SELECT * FROM fn_dot_dry_run_report('PROCESS')",
+    "SELECT * FROM fn_dot_dry_run_report('PROCESS', 'PROCESS')",
     "DECLARE c CURSOR FOR SELECT * FROM dot_run WHERE run_id = 'RUN'; FETCH ALL c",
     "SELECT run_id FROM dot_run WHERE run_id = 'RUN' FOR UPDATE",
     "UPDATE dot_run SET reason = 'x' WHERE run_id = 'RUN'",
@@ -145,7 +153,7 @@ fn tenants() -> (Bench, String, String) {
     bench.exec(&format!(
         "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {victim}, {asker};
          REVOKE ALL ON FUNCTION fn_dot_iu_runtime_lease_acquire(text, text, interval), fn_dot_iu_runtime_lease_release(text, text) FROM {asker};
-         GRANT SELECT ON dot_run, dot_run_event, dot_run_attempt, dot_run_gate TO {victim}, {asker};
+         GRANT SELECT ON dot_run, dot_run_event, dot_run_attempt, dot_run_gate, dot_observation, dot_process_run TO {victim}, {asker};
          CREATE FUNCTION leaky(text) RETURNS boolean LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE EXCEPTION 'saw %', $1; END $$;
          GRANT EXECUTE ON FUNCTION leaky(text) TO {asker};
          UPDATE dot_wrapper.policy SET total_timeout_ms = 3600000, idle_timeout_ms = 3600000 WHERE name = 'agent_api'"

@@ -1,0 +1,154 @@
+//! Ticks that are asked for by hand: what makes one, that it runs once, and what refuses it. No pg_cron is needed.
+
+use serde_json::json;
+
+use super::tick;
+use crate::harness::bench::db_error;
+use crate::harness::run::Ask;
+use crate::harness::{Bench, Reply, until};
+
+/// Due at midnight, so that its tick is that of today as long as the test runs, with all day to start.
+fn scheduled(trigger: &str, overlap: &str) -> Bench {
+    let bench = Bench::shared();
+    bench.exec(&format!(
+        "UPDATE dot_tools SET trigger_type = '{trigger}';
+         INSERT INTO dot_wrapper.schedule (code, schedule, overlap, window_s, args)
+             SELECT code, '0 0 * * *', '{overlap}', 86400, '{{\"n\": 1}}' FROM dot_tools"
+    ));
+    bench
+}
+
+#[test]
+fn a_tick_runs_once_however_often_and_by_how_many_it_is_asked_for() {
+    let bench = scheduled("cron", "skip");
+    let first = tick(&mut *bench.session(), "DOT-1");
+    assert_eq!((first.status(), first.text("source")), ("queued", "schedule"), "{first:?}");
+    assert_eq!((first.text("source_ref"), &first.0["args"]), ("dot_wrapper:DOT-1", &json!({"n": 1})));
+    let today: String = bench.one(
+        "SELECT 'tick:' || to_char(date_trunc('day', now() AT TIME ZONE 'GMT'), 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+        &[],
+    );
+    assert_eq!(first.text("idempotency_key"), today);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert_eq!(tick(&mut bench.connect(), "DOT-1").id(), first.id()));
+        }
+    });
+    let done = bench.until(&first, "succeeded");
+    assert_eq!(tick(&mut *bench.session(), "DOT-1").id(), done.id());
+    assert_eq!(bench.agent.count(), 1);
+}
+
+#[test]
+fn a_tick_that_comes_too_late_is_refused_and_one_that_waits_too_long_expires() {
+    let bench = scheduled("cron", "queue");
+    bench.exec("UPDATE dot_wrapper.schedule SET schedule = '0 0 1 1 *', window_s = 1 WHERE code = 'DOT-1'");
+    let late = tick(&mut *bench.session(), "DOT-1");
+    assert_eq!((late.status(), late.reason()), ("refused", "missed_window"), "{late:?}");
+    assert_eq!(bench.block(&late, "request").0, "deadline");
+    assert_eq!(late.gate("deadline").unwrap()["inputs"]["window_s"], 1);
+
+    // The rest of the window is what a queued tick has to start in.
+    bench.agent.reply(Reply::Hold);
+    bench.ask(&Ask::new("DOT-2", "apply"));
+    let held = bench.agent.wait_for(1).remove(0);
+    let elapsed =
+        "SELECT extract(epoch FROM now() - date_trunc('day', now() AT TIME ZONE 'GMT') AT TIME ZONE 'GMT')::int";
+    let window = bench.one::<i32>(elapsed, &[]).clamp(0, 86_395) + 4;
+    bench.exec(&format!("UPDATE dot_wrapper.schedule SET window_s = {window} WHERE code = 'DOT-2'"));
+    let waiting = tick(&mut *bench.session(), "DOT-2");
+    assert_eq!(waiting.status(), "queued", "{waiting:?}");
+    let is_over = "SELECT start_by < clock_timestamp() FROM dot_wrapper.dot_run WHERE run_id = $1";
+    until("its window is over", || bench.one::<bool>(is_over, &[&waiting.id()]).then_some(()));
+    bench.agent.release(&held, Reply::succeeded());
+    assert_eq!(bench.until(&waiting, "expired").reason(), "start_by_passed");
+    assert_eq!(bench.agent.count(), 1);
+}
+
+#[test]
+fn overlap_skips_queues_or_leaves_it_to_the_lease() {
+    for (overlap, status, reason) in
+        [("skip", "refused", "overlapping"), ("queue", "queued", ""), ("allow", "refused", "lease_held")]
+    {
+        let bench = scheduled("cron", overlap);
+        bench.agent.reply(Reply::Hold);
+        let other = bench.apply("DOT-1");
+        let held = bench.agent.wait_for(1).remove(0);
+        let asked = tick(&mut *bench.session(), "DOT-1");
+        assert_eq!((asked.status(), asked.reason()), (status, reason), "{overlap}: {asked:?}");
+        bench.agent.reply(Reply::succeeded());
+        bench.agent.release(&held, Reply::succeeded());
+        bench.until(&other, "succeeded");
+        // A refusal does not use the tick up.
+        let again = tick(&mut *bench.session(), "DOT-1");
+        assert_eq!(again.id() == asked.id(), overlap == "queue");
+        bench.until(&again, "succeeded");
+        assert_eq!(bench.agent.count(), 2);
+    }
+}
+
+#[test]
+fn a_tick_of_a_dual_tool_does_nothing_when_a_run_since_its_moment_has_done_its_work() {
+    for overlap in ["skip", "queue", "allow"] {
+        let bench = scheduled("dual", overlap);
+        // One that checked and one that failed have not done it.
+        bench.until(&bench.verify("DOT-1"), "succeeded");
+        bench.agent.reply(Reply::ended("failed"));
+        bench.until(&bench.apply("DOT-2"), "failed");
+        bench.agent.reply(Reply::succeeded());
+        let runs = ["DOT-1", "DOT-2"].map(|code| tick(&mut *bench.session(), code));
+        runs.iter().for_each(|run| drop(bench.until(run, "succeeded")));
+        bench.until(&bench.apply("DOT-3"), "succeeded");
+        let covered = tick(&mut *bench.session(), "DOT-3");
+        assert_eq!((covered.status(), covered.reason()), ("refused", "covered"), "{overlap}: {covered:?}");
+        assert_eq!(bench.block(&covered, "request").0, "overlap");
+        // Where the tool is not dual, another run is another matter.
+        bench.exec("UPDATE dot_tools SET trigger_type = 'cron'");
+        let other = tick(&mut *bench.session(), "DOT-3");
+        bench.until(&other, "succeeded");
+    }
+}
+
+#[test]
+fn a_tick_of_a_tool_that_no_schedule_runs_is_an_error_that_says_so() {
+    let bench = scheduled("event", "skip");
+    bench.exec(
+        "UPDATE dot_tools SET trigger_type = 'cron' WHERE code > 'DOT-1';
+         DELETE FROM dot_wrapper.schedule WHERE code IN ('DOT-2', 'DOT-3');
+         UPDATE dot_tools SET schedule = '61 * * * *' WHERE code = 'DOT-3';
+         UPDATE dot_wrapper.schedule SET schedule = '0 0 30 2 *' WHERE code = 'DOT-4'",
+    );
+    let cases = [
+        ("DOT-1", "neither cron nor dual"),
+        ("DOT-2", "says when it is due"),
+        ("DOT-3", "is no minute"),
+        ("DOT-4", "never comes due"),
+        ("DOT-9", "no such tool"),
+    ];
+    for (code, why) in cases {
+        let error = bench.error(&format!("SELECT fn_dot_tick('{code}')"));
+        assert_eq!((error.code().code(), error.message()), ("55000", &*format!("no schedule runs tool \"{code}\"")));
+        assert!(error.detail().unwrap().contains(why), "{code}: {error:?}");
+    }
+    assert_eq!(bench.error("SELECT fn_dot_tick(NULL)").code().code(), "22004");
+    // What is retired is a refusal in the ledger, as everywhere.
+    bench.exec("UPDATE dot_tools SET status = 'retired' WHERE code = 'DOT-5'");
+    assert_eq!(tick(&mut *bench.session(), "DOT-5").reason(), "inactive");
+}
+
+#[test]
+fn a_tick_is_asked_for_with_the_caller_s_rights_and_under_his_name() {
+    let bench = scheduled("cron", "skip");
+    let role = bench.role("operator");
+    let mut session = bench.connect_as(&role);
+    let refused = |session: &mut postgres::Client| {
+        db_error(session.batch_execute("SELECT fn_dot_tick('DOT-1')").unwrap_err()).message().to_owned()
+    };
+    assert_eq!(refused(&mut session), "permission denied for function fn_dot_tick");
+    bench.exec(&format!("GRANT EXECUTE ON FUNCTION fn_dot_tick TO {role}"));
+    assert_eq!(refused(&mut session), "permission denied for function fn_dot_run");
+    bench.exec(&format!("GRANT EXECUTE ON FUNCTION fn_dot_run TO {role}"));
+    let run = tick(&mut session, "DOT-1");
+    assert_eq!(run.text("requested_by"), role);
+    bench.until(&run, "succeeded");
+}
