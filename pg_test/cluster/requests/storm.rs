@@ -38,7 +38,7 @@ fn ask(bench: &Bench, role: &str, number: u64, process: uuid::Uuid) {
         };
         let outcome = session.transaction().and_then(|mut transaction| {
             transaction.batch_execute(&sql)?;
-            if (dice >> 32) % 7 == 0 { transaction.rollback() } else { transaction.commit() }
+            if (dice >> 32).is_multiple_of(7) { transaction.rollback() } else { transaction.commit() }
         });
         if let Err(error) = outcome {
             if session.is_closed() {
