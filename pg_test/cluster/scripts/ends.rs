@@ -1,5 +1,7 @@
 //! How a script ends, what that makes of the run, and what is kept of its words.
 
+use std::path::PathBuf;
+
 use serde_json::{Value, json};
 
 use super::Stage;
@@ -99,4 +101,36 @@ fn what_a_script_leaves_behind_ends_with_it() {
     assert_eq!(run.status(), "succeeded");
     let pids = notes.pids(3);
     assert!(pids.iter().all(|pid| !super::is_alive(*pid)), "{pids:?}: the run is over only when nothing of it is left");
+}
+
+/// How many pipes one process has open (its tables it opens and closes as it likes), and how many of its children nobody has
+/// taken leave of.
+fn open_and_undead(pid: i32) -> (usize, usize) {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").flatten();
+    let is_pipe =
+        |path: PathBuf| std::fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("pipe:"));
+    let open = open.filter(|entry| is_pipe(entry.path())).count();
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+    let children =
+        tasks.flatten().map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    (open, children.map(|line| line.split_whitespace().count()).sum())
+}
+
+#[test]
+fn a_hundred_scripts_leave_no_descriptor_and_no_process() {
+    let stage = Stage::own();
+    stage.tool("DOT-H", "exit $(( $1 % 2 ))", "script_args = ARRAY['{args.n}'], lease = 'none'");
+    stage.bench.drain();
+    let worker = stage.bench.worker();
+    let round = |from: i64| {
+        let runs: Vec<_> = (from..from + 50).map(|n| stage.ask("DOT-H", "apply", json!({"n": n}))).collect();
+        let ends: Vec<_> = runs.iter().map(|run| stage.ended(run).status().to_owned()).collect();
+        assert_eq!(ends.iter().filter(|end| *end == "succeeded").count(), 25, "{ends:?}");
+    };
+    round(0);
+    crate::harness::until("the keepers are gone", || (open_and_undead(worker).1 == 0).then_some(()));
+    let before = open_and_undead(worker);
+    round(50);
+    crate::harness::until("nothing is left of the second half", || (open_and_undead(worker) == before).then_some(()));
+    assert_eq!(stage.bench.worker(), worker);
 }

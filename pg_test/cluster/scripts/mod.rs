@@ -29,7 +29,8 @@ impl Stage {
         static SHARED: OnceLock<(Arc<Cluster>, PathBuf)> = OnceLock::new();
         let (cluster, root) = SHARED.get_or_init(|| {
             let root = new_root();
-            (Arc::new(Cluster::start(&[&conf(&root)], &[])), root)
+            // A secret of the server's that no script may see.
+            (Arc::new(Cluster::start(&[&conf(&root)], &[("DOT_SECRET_CANARY", "seen")])), root)
         });
         Stage::on(Bench::on(Arc::clone(cluster)), root)
     }

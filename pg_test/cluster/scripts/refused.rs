@@ -175,3 +175,34 @@ fn the_file_is_looked_at_a_last_time_before_it_is_started() {
     assert_eq!((ended.status(), ended.reason()), ("failed", "not_started"));
     assert_eq!(stage.detail(&ended, "failed")["reach"], "not_sent");
 }
+
+#[test]
+fn roots_that_are_taken_away_stop_what_waits_and_the_doctor_tells_what_is_wrong_with_them() {
+    let stage = Stage::own();
+    let bench = &stage.bench;
+    let path = stage.tool("ROOT", "true", "");
+    let said = || -> Vec<String> {
+        let sql = "SELECT check_name || ' ' || verdict || ' ' || detail FROM fn_dot_doctor() WHERE check_name IN ('script engine', 'programs')";
+        bench.all(sql, &[])
+    };
+    assert!(
+        matches!(&said()[..], [root, programs] if root.starts_with("script engine OK") && programs.starts_with("programs OK"))
+    );
+    let root = stage.dir.parent().unwrap();
+    mode(root, 0o777);
+    let told = said();
+    assert!(
+        told[0].starts_with("script engine BLOCK") && told[1].contains("ROOT: program_writable_by_others"),
+        "{told:?}"
+    );
+    mode(root, 0o755);
+    bench.cluster.set(&[("dot_wrapper.worker_enabled", "off")]);
+    crate::harness::until("the worker has gone", || bench.worker_now().is_none().then_some(()));
+    let run = stage.ask("ROOT", "apply", json!({}));
+    assert_eq!(run.status(), "queued");
+    bench.cluster.set(&[("dot_wrapper.script_roots", "relative, /a/../b"), ("dot_wrapper.worker_enabled", "on")]);
+    let ended = stage.ended(&run);
+    assert_eq!((ended.status(), ended.reason()), ("refused", "scripts_off"));
+    assert_eq!(said().iter().filter(|line| line.starts_with("script engine BLOCK")).count(), 2, "{:?}", said());
+    assert!(path.exists());
+}

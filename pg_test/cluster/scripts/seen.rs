@@ -133,3 +133,45 @@ fn scripts_wait_for_room_and_the_lease_keeps_two_of_one_tool_apart() {
     tokens.dedup();
     assert!(tokens.len() == 4 && tokens.iter().all(|token| *token > 0));
 }
+
+#[test]
+fn the_example_scripts_do_what_they_say() {
+    let stage = Stage::shared();
+    for (code, policy) in [
+        ("disk_room", "script_args = ARRAY['{args.dir}', '{args.limit}']"),
+        ("sweep", "dry_run_arg = '--dry-run', script_args = ARRAY['{args.dir}', '{args.days}'], max_attempts = 1"),
+        ("slow_copy", "dry_run_arg = '-n', script_args = ARRAY['{dry_run}', '{args.from}', '{args.to}']"),
+    ] {
+        let path = stage.dir.join(code);
+        let example = format!("{}/examples/scripts/{code}.sh", env!("CARGO_MANIFEST_DIR"));
+        std::fs::copy(example, &path).unwrap();
+        stage.catalogue(code, &path.to_string_lossy(), policy);
+    }
+    let said = |run: &crate::harness::Run| (run.status().to_owned(), run.0["result"]["json"].clone());
+    let run = stage.apply("disk_room", json!({"dir": "/", "limit": 100}));
+    assert_eq!((run.status(), &run.0["result"]["json"]["limit_percent"]), ("succeeded", &json!(100)));
+    assert_eq!(stage.apply("disk_room", json!({"dir": "/", "limit": "0"})).reason(), "exit_1");
+
+    // The scripts run as the server's user, and so must be able to write here.
+    let dir = stage.dir.join("old");
+    super::make_dir(&dir);
+    super::mode(&dir, 0o777);
+    let args = json!({"dir": dir, "days": 1});
+    for name in ["new", "old"] {
+        std::fs::write(dir.join(name), "x").unwrap();
+    }
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(5 * 86_400);
+    std::fs::File::options().write(true).open(dir.join("old")).unwrap().set_modified(past).unwrap();
+    let verified = stage.ended(&stage.ask("sweep", "verify", args.clone()));
+    assert_eq!(said(&verified), ("succeeded".into(), json!({"would_remove": 1, "fencing_token": verified.token()})));
+    assert!(dir.join("old").exists());
+    let swept = stage.apply("sweep", args);
+    assert_eq!(said(&swept), ("succeeded".into(), json!({"removed": 1, "fencing_token": swept.token()})));
+    assert!(!dir.join("old").exists() && dir.join("new").exists());
+    assert_eq!(stage.apply("sweep", json!({"dir": "/nonexistent"})).reason(), "exit_75");
+
+    let args = json!({"from": dir.join("new"), "to": dir.join("copy")});
+    let verified = stage.ended(&stage.ask("slow_copy", "verify", args.clone()));
+    assert_eq!((said(&verified).1, dir.join("copy").exists()), (json!({"bytes": 1}), false));
+    assert_eq!((said(&stage.apply("slow_copy", args)).1, dir.join("copy").exists()), (json!({"bytes": 1}), true));
+}
