@@ -138,6 +138,7 @@ CREATE TABLE dot_wrapper.dot_queue (
     lease_until timestamptz,
     lease_wait boolean NOT NULL DEFAULT false,
     followed boolean NOT NULL DEFAULT false,
+    alike bigint,
     CONSTRAINT queue_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.dot_queue IS 'Runs that are not finished. A row here is not a permit: one that did not come through fn_dot_run is never executed.';
@@ -150,12 +151,15 @@ COMMENT ON COLUMN dot_wrapper.dot_queue.lease_until IS 'In doubt: when the lease
 COMMENT ON COLUMN dot_wrapper.dot_queue.lease_wait IS 'It was queued without its lease, and waits for it';
 COMMENT ON COLUMN dot_wrapper.dot_queue.followed IS 'Rows of dot_run_request show what becomes of it';
 COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
+COMMENT ON COLUMN dot_wrapper.dot_queue.alike IS 'Digest of role, tool, mode and arguments, for runs that may stand for others like them; NULL: it stands for itself';
 -- From lane to lane, and within each in order.
 CREATE INDEX dot_queue_lane ON dot_wrapper.dot_queue (lane, available_at, seq) WHERE state = 'queued';
 -- What waits for a time.
 CREATE INDEX dot_queue_next ON dot_wrapper.dot_queue (available_at) WHERE state = 'queued' AND available_at > '-infinity';
 -- How many of a tool wait.
 CREATE INDEX dot_queue_code ON dot_wrapper.dot_queue (code) WHERE state = 'queued';
+-- Which of them will do for another one like it.
+CREATE INDEX dot_queue_alike ON dot_wrapper.dot_queue (alike) WHERE state = 'queued' AND alike IS NOT NULL;
 -- Short, all three: whom to ask about, what is out, and what to close.
 CREATE INDEX dot_queue_doubt ON dot_wrapper.dot_queue (available_at) WHERE state = 'in_doubt';
 CREATE INDEX dot_queue_running ON dot_wrapper.dot_queue (worker) WHERE state = 'running';

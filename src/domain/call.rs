@@ -1,8 +1,10 @@
 //! The arguments of `fn_dot_run`, checked. Whatever passes here is safe to store, to compare and to send.
 
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::canonical;
 use super::error::{DotError, SqlState};
 use super::mode::Mode;
 
@@ -41,6 +43,15 @@ pub struct Call {
     pub idempotency_key: String,
 }
 
+impl Call {
+    /// A digest of what makes two calls of a role ask for the same, process run and key aside.
+    pub fn alike(&self, role: u32) -> i64 {
+        let text = canonical::text(&serde_json::json!([role, self.code, self.mode, self.args]));
+        let digest = Sha256::digest(text.as_bytes());
+        i64::from_be_bytes(std::array::from_fn(|i| digest[i]))
+    }
+}
+
 impl Raw {
     /// Checks the arguments. `max_args_bytes` bounds the text of `args`.
     ///
@@ -57,6 +68,15 @@ impl Raw {
         check_text("idempotency_key", &idempotency_key, 0, MAX_KEY)?;
         Ok(Call { code, mode, process_run_id: self.process_run_id, args, idempotency_key })
     }
+}
+
+/// Why no run of a tool with this code, and no run with these arguments, could be asked for; for declarations of runs.
+///
+/// # Errors
+/// As [`Raw::check`].
+pub fn check_declared(code: &str, args: &Value, max_args_bytes: usize) -> Result<(), DotError> {
+    check_text("code", code, 1, MAX_CODE)?;
+    check_args(args, max_args_bytes)
 }
 
 /// Reads a mode that a caller gave.
@@ -160,9 +180,20 @@ mod tests {
         assert_eq!(state(Raw { args: Some(json!([1])), ..raw() }), SqlState::InvalidParameterValue);
         assert_eq!(state(Raw { args: Some(json!({"x": "y".repeat(100)})), ..raw() }), SqlState::ProgramLimitExceeded);
         assert_eq!(state(Raw { idempotency_key: Some("k".repeat(256)), ..raw() }), SqlState::InvalidParameterValue);
+        assert!(check_declared("DOT-1", &json!({}), 100).is_ok());
+        assert!(check_declared("DOT\n1", &json!({}), 100).is_err() && check_declared("DOT-1", &json!({}), 1).is_err());
         let error = Raw { mode: Some("run\u{1b}[2J".into()), ..raw() }.check(100).unwrap_err();
         assert!(!error.message.contains('\u{1b}'));
         assert!(error.hint.is_some());
+    }
+
+    #[test]
+    fn calls_are_alike_when_role_tool_mode_and_arguments_are_the_same() {
+        let call = Raw { args: Some(json!({"a": 1, "b": 2})), ..raw() }.check(100).unwrap();
+        let same = Call { process_run_id: Some(Uuid::nil()), idempotency_key: "k".into(), ..call.clone() };
+        assert_eq!(call.alike(10), same.alike(10));
+        let other = Call { args: json!({"a": 1}), ..call.clone() };
+        assert!(call.alike(10) != call.alike(11) && call.alike(10) != other.alike(10));
     }
 
     proptest! {

@@ -88,7 +88,7 @@ pub struct Via {
     pub missed: Option<Missed>,
     /// Other runs of the same tool.
     pub overlap: Overlap,
-    /// Whether a run of the same role, tool, mode and arguments that was not started yet will do.
+    /// Whether a run of the same role, tool, mode and arguments that came with this wish and was not started yet will do.
     pub coalesce: bool,
 }
 

@@ -2,11 +2,12 @@
 
 use super::request::Requester;
 use crate::domain::binding::Binding;
-use crate::domain::call::shorten;
+use crate::domain::call::{self, shorten};
 use crate::domain::error::DotError;
 use crate::domain::schedule::Trigger;
 use crate::domain::tick;
 use crate::domain::tool::Tool;
+use crate::guc;
 use crate::pg::{role as roles, user};
 use crate::store::binding::{self, Standing, Table};
 use crate::store::extension::{self, Extension};
@@ -62,10 +63,11 @@ fn settle(
         action,
         detail,
     };
-    let table = binding::table(&binding.relation)?;
+    // The caller may not even see it; then PostgreSQL says so when the trigger is to be made.
+    let table = extension::as_owner(extension, || binding::table(&binding.relation))?;
     let found = table.as_ref().and_then(|table| standing.iter().position(|t| t.table == table.oid && t.name == name));
     let found = found.map(|at| standing.remove(at));
-    if let Err(why) = wanted(extension, caller, tool, binding, table.as_ref())? {
+    if let Err(why) = wanted(extension, tool, binding, table.as_ref())? {
         return match found {
             Some(trigger) => remove(trigger, Some(why)).map(|done| Synced { code: Some(binding.code.clone()), ..done }),
             None => Ok(row("invalid", Some(why))),
@@ -78,6 +80,11 @@ fn settle(
         let off = "it is switched off, or fires for replicated changes; see ALTER TABLE ... ENABLE TRIGGER";
         return Ok(row("kept", (!trigger.is_enabled).then(|| off.to_owned())));
     }
+    let run_as = roles::lookup(&binding.run_as);
+    if !run_as.is_some_and(|role| user::has_privileges_of(caller.oid, role)) {
+        let why = format!("you are not a member of role {}, as which it would run", binding.run_as);
+        return Ok(row("invalid", Some(why)));
+    }
     let action = if found.is_some() { "changed" } else { "created" };
     Ok(match binding::create(&definition)? {
         Ok(()) => row(action, None),
@@ -88,7 +95,6 @@ fn settle(
 /// Whether there is to be a trigger, or why not.
 fn wanted(
     extension: &Extension,
-    caller: &Requester,
     tool: Option<&Tool>,
     binding: &Binding,
     table: Option<&Table>,
@@ -99,6 +105,10 @@ fn wanted(
     }
     if !tool.is_active() {
         return Ok(Err(format!("its status is {}", shorten(&tool.status))));
+    }
+    // What would be misuse in a call would fail every write to the table.
+    if let Err(error) = call::check_declared(&binding.code, &binding.args, guc::max_args_bytes()) {
+        return Ok(Err(error.message));
     }
     let Some(table) = table else { return Ok(Err("there is no such table".to_owned())) };
     if !matches!(table.kind.as_str(), "r" | "p") {
@@ -112,9 +122,6 @@ fn wanted(
     }
     let run_as = &binding.run_as;
     let Some(oid) = roles::lookup(run_as) else { return Ok(Err(format!("role {run_as} does not exist"))) };
-    if !user::has_privileges_of(caller.oid, oid) {
-        return Ok(Err(format!("you are not a member of role {run_as}, as which it would run")));
-    }
     let may_call = extension::as_owner(extension, || role::requesters(extension, &[oid]))?;
     if !may_call.iter().any(|requester| requester.may_call) {
         return Ok(Err(format!("role {run_as} may not call fn_dot_run")));

@@ -16,13 +16,14 @@ use crate::pg::settings;
 use crate::store::event::{self, Remark};
 use crate::store::{crowd, ledger};
 
-/// A queued run of the same role, tool, mode and arguments that was not started yet. It is held until this transaction
+/// A queued run of the same role, tool, mode and arguments that was not started yet, for a call that would have one and names
+/// no process run of its own. It is held until this transaction
 /// ends, so that it starts when everything that this transaction did is there to be seen.
 ///
 /// # Errors
 /// XX000 only.
 pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<Requested>, DotError> {
-    if !call.mode.calls_engine() {
+    if !via.coalesce || call.process_run_id.is_some() || !call.mode.calls_engine() {
         return Ok(None);
     }
     let find = if settings::has_one_snapshot() { crowd::own_queued } else { crowd::hold_queued };

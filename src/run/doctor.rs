@@ -7,7 +7,8 @@ use crate::domain::error::DotError;
 use crate::domain::gate::{Decision, Verdict};
 use crate::domain::{render, secret};
 use crate::guc;
-use crate::store::{doctor as facts, extension, port};
+use crate::store::extension::Extension;
+use crate::store::{doctor as facts, extension, port, request};
 
 use super::bind::require_owner;
 use super::session::Session;
@@ -82,6 +83,7 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.extend(super::breaker::checks(session.closures()?));
         checks.extend(super::job_checks::all(&extension)?);
         checks.extend(strangers()?);
+        checks.extend(requests(&extension)?);
         checks.extend(unfinished()?);
         // What nobody but a person may be able to end comes first.
         checks.sort_by_key(|check| !(check.name == "in doubt" && check.verdict != "OK"));
@@ -266,6 +268,16 @@ fn strangers() -> Result<Option<Check>, DotError> {
             "worker role",
             found,
             "They can read the permits' key and change unfinished runs; REVOKE what is not meant.",
+        )
+    }))
+}
+
+fn requests(extension: &Extension) -> Result<Option<Check>, DotError> {
+    Ok(request::hindrance(extension)?.map(|trigger| {
+        warn(
+            "request table",
+            format!("dot_run_request is not kept up: its trigger {trigger} is of a role that is not trusted"),
+            format!("DROP TRIGGER {trigger} ON {}.dot_run_request; and REVOKE TRIGGER.", extension.schema),
         )
     }))
 }

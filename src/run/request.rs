@@ -68,6 +68,10 @@ pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, Dot
     let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
+        // Before the sitting of the gates is prepared: what is covered costs little.
+        if let Some(found) = crowd::coalesce(requester.oid, &via, &call)? {
+            return Ok(found);
+        }
         let mut session = Session::open(&extension, Some(std::slice::from_ref(&call.code)))?;
         request(&mut session, &requester, worker, &via, &call)
     })
@@ -85,7 +89,11 @@ pub(super) fn in_session(
 ) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
-    request(session, &Requester::by(&via), worker, &via, &call)
+    let requester = Requester::by(&via);
+    match crowd::coalesce(requester.oid, &via, &call)? {
+        Some(found) => Ok(found),
+        None => request(session, &requester, worker, &via, &call),
+    }
 }
 
 /// Who asks.
@@ -131,11 +139,6 @@ pub(super) fn request(
     call: &Call,
 ) -> Result<Requested, DotError> {
     if let Some(found) = earlier(session, requester, call)? {
-        return Ok(found);
-    }
-    if via.coalesce
-        && let Some(found) = crowd::coalesce(requester.oid, via, call)?
-    {
         return Ok(found);
     }
     let run_id = Uuid::now_v7();
@@ -334,6 +337,7 @@ fn record(
             endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
             lease_wait: lease.waits,
             followed: via.source == Source::Request,
+            alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
         };
         let claims = claims(call, via, question, requester, lease);
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::request::Requester;
-use crate::domain::call::shorten;
+use crate::domain::call::{self, shorten};
 use crate::domain::cron::Cron;
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::schedule::{Schedule, Trigger};
 use crate::domain::tick;
 use crate::domain::tool::Tool;
+use crate::guc;
 use crate::pg::{clock, settings};
 use crate::store::extension::{self, Extension};
 use crate::store::pg_cron::{self, Job};
@@ -107,7 +108,7 @@ fn wanted(tools: &HashMap<String, Tool>, mut declared: HashMap<String, Schedule>
         }
         let schedule = match own.or_else(|| Schedule::of(tool)) {
             _ if !tool.is_active() => Err(format!("its status is {}", shorten(&tool.status))),
-            Some(schedule) => usable(&schedule.text).map(|()| schedule),
+            Some(schedule) => usable(code, &schedule).map(|()| schedule),
             None => Err("no schedule is declared; see dot_wrapper.schedule".to_owned()),
         };
         all.insert(code.clone(), schedule);
@@ -116,8 +117,9 @@ fn wanted(tools: &HashMap<String, Tool>, mut declared: HashMap<String, Schedule>
     all
 }
 
-fn usable(text: &str) -> Result<(), String> {
-    let cron = Cron::parse(text)?;
+fn usable(code: &str, schedule: &Schedule) -> Result<(), String> {
+    call::check_declared(code, &schedule.args, guc::max_args_bytes()).map_err(|error| error.message)?;
+    let cron = Cron::parse(&schedule.text)?;
     let ever = cron.latest(clock::now_us() / 1_000_000, |_| 0);
     ever.map(drop).ok_or_else(|| "it never comes due".to_owned())
 }

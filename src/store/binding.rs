@@ -63,7 +63,7 @@ pub struct Table {
     pub oid: Oid,
     /// `r` for a table, `p` for a partitioned one.
     pub kind: String,
-    /// Whether it has a primary key.
+    /// Whether it has a primary key that holds at every moment.
     pub has_key: bool,
     /// Whether it is one of dot_wrapper's own.
     pub is_ours: bool,
@@ -75,7 +75,7 @@ pub struct Table {
 /// XX000 only.
 pub fn table(relation: &str) -> Result<Option<Table>, DotError> {
     let sql = "SELECT c.oid, c.relkind::text,
-                      EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary),
+                      EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate),
                       c.relnamespace = 'dot_wrapper'::pg_catalog.regnamespace
                FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
     spi::row(sql, &[relation.into()], |row| {

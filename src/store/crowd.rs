@@ -13,7 +13,8 @@ use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::pg::settings;
 
-/// The oldest queued run `q` of role $4 with this tool, mode and arguments that nothing was done for yet.
+/// The oldest queued run `q` of role $4 with this tool, mode and arguments that nothing was done for yet, of those that may
+/// stand for others.
 macro_rules! like_it {
     ($and:literal, $columns:literal) => {
         concat!(
@@ -21,8 +22,8 @@ macro_rules! like_it {
             $columns,
             " FROM dot_wrapper.dot_queue q
              JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
-             WHERE q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested AND q.available_at < 'infinity'
-               AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
+             WHERE q.alike = $5 AND q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested
+               AND q.available_at < 'infinity' AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
                AND r.start_by > clock_timestamp()
              ORDER BY q.seq ",
             $and
@@ -52,8 +53,15 @@ pub fn own_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError>
     Ok(found.into_iter().find(own).map(|(run_id, _)| run_id))
 }
 
-fn args<'a>(requester: Oid, call: &'a Call) -> [DatumWithOid<'a>; 4] {
-    [call.code.as_str().into(), call.mode.as_str().into(), JsonB(call.args.clone()).into(), requester.into()]
+fn args(requester: Oid, call: &Call) -> [DatumWithOid<'_>; 5] {
+    let alike = call.alike(requester.to_u32());
+    [
+        call.code.as_str().into(),
+        call.mode.as_str().into(),
+        JsonB(call.args.clone()).into(),
+        requester.into(),
+        alike.into(),
+    ]
 }
 
 /// A run of the tool that is queued, running or in doubt.

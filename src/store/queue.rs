@@ -31,6 +31,8 @@ pub struct Place<'a> {
     pub lease_wait: bool,
     /// Rows of the request table show what becomes of it.
     pub followed: bool,
+    /// What others like it find it by; `None`: it stands for itself.
+    pub alike: Option<i64>,
 }
 
 /// Puts an admitted run into the queue.
@@ -38,8 +40,9 @@ pub struct Place<'a> {
 /// # Errors
 /// XX000 only.
 pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed)
-               VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7)";
+    let sql =
+        "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
+               VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7, $8)";
     let args = [
         spi::uuid(run_id).into(),
         place.lane.into(),
@@ -48,6 +51,7 @@ pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotErro
         permit.into(),
         place.lease_wait.into(),
         place.followed.into(),
+        place.alike.into(),
     ];
     spi::run(sql, &args).map(drop)
 }

@@ -1,8 +1,8 @@
 //! `dot_run_request`: whether a row is there, what of the ledger it shows, and keeping it up with the ledger.
 //!
-//! It is a table that users lock, and that others may have put triggers on. So nothing here waits for anybody's lock: what
-//! cannot be written now is caught up with later. And nothing is written while a trigger of somebody who is not trusted
-//! would run with the owner's rights.
+//! It is a table that users lock, and that others may have put triggers on. So nothing here waits for anybody's lock or fails
+//! with anybody's trigger: what cannot be written now is caught up with later. And nothing is written while a trigger of
+//! somebody who is not trusted would run with the owner's rights.
 
 use std::cell::Cell;
 
@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::extension::{self, Extension, as_owner};
 use super::spi;
 use crate::domain::error::DotError;
-use crate::pg::object;
+use crate::pg::{object, xact};
 
 /// Rows that are caught up with at a time.
 const BATCH: i64 = 1000;
@@ -183,8 +183,29 @@ fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<i64, DotError> {
                ELSE (SELECT count(*) FROM fits f WHERE f.id NOT IN (SELECT d.id FROM done d)) END",
         extension.schema
     );
-    let _ours = Ours::begin();
-    Ok(as_owner(&extension, || spi::row(&sql, args, |row| spi::need(row, 1)))?.unwrap_or(0))
+    let written = xact::subtransaction(|| {
+        let _ours = Ours::begin();
+        as_owner(&extension, || spi::row(&sql, args, |row| spi::need(row, 1)))
+    });
+    match written {
+        Ok(left) => Ok(left?.unwrap_or(0)),
+        Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
+        Err(caught) => {
+            // An administrator's trigger; the run goes on.
+            pgrx::warning!("dot_wrapper: dot_run_request is not kept up: {caught}");
+            Ok(0)
+        }
+    }
+}
+
+/// A trigger that keeps the table from being written, if there is one.
+///
+/// # Errors
+/// XX000 only.
+pub fn hindrance(extension: &Extension) -> Result<Option<String>, DotError> {
+    let sql = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = $1 AND c.relname = 'dot_run_request'";
+    let table = spi::row(sql, &[extension.schema_oid.into()], |row| spi::need(row, 1))?;
+    table.map_or(Ok(None), |table| stranger(extension, table))
 }
 
 /// A trigger of the table whose function belongs to nobody who is trusted.

@@ -122,7 +122,8 @@ impl Cluster {
         self.config(database, user).connect(NoTls)
     }
 
-    fn config(&self, database: &str, user: &str) -> Config {
+    /// How to get one, for who wants to hear the server's notices.
+    pub fn config(&self, database: &str, user: &str) -> Config {
         let mut config = Config::new();
         config.host_path(&self.dir).port(5432).dbname(database).user(user).application_name("cluster test");
         config

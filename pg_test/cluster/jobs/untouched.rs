@@ -132,3 +132,32 @@ fn a_job_is_found_by_the_poll_where_no_trigger_tells() {
     jobs.bench.exec("ALTER TABLE job_queue DISABLE TRIGGER job_queue_wakes");
     jobs.drain();
 }
+
+/// Between its polls, a worker that takes jobs sleeps as soundly as one that takes none.
+#[test]
+fn a_worker_without_jobs_is_idle() {
+    let jobs = Jobs::shared();
+    jobs.drain();
+    let worker = jobs.bench.worker();
+    // Longer than anything it does at fixed times after work.
+    let sql = "SELECT state = 'idle' AND state_change < clock_timestamp() - interval '4 s' FROM pg_stat_activity WHERE pid = $1";
+    until("the worker rests for 4 s", || jobs.bench.one::<bool>(sql, &[&worker]).then_some(()));
+}
+
+#[test]
+fn a_copy_of_the_database_takes_no_job_before_it_is_resumed() {
+    let jobs = Jobs::shared();
+    jobs.switch("false");
+    let id = jobs.apply("DOT-1");
+    jobs.switch("true");
+    jobs.until(id, "succeeded");
+    jobs.switch("false");
+    let id = jobs.apply("DOT-2");
+    let copy = jobs.bench.copy();
+    copy.exec("UPDATE dot_config SET value = 'true' WHERE key = 'queue.worker.enabled'; SELECT dot_wrapper.announce()");
+    let status = |bench: &Bench| bench.one::<String>("SELECT status FROM job_queue WHERE id = $1", &[&id]);
+    holds("a copy takes no job", Duration::from_millis(300), || status(&copy) == "queued");
+    copy.exec("SELECT fn_dot_resume()");
+    until("the copy takes it", || (status(&copy) == "succeeded").then_some(()));
+    assert_eq!(status(&jobs.bench), "queued");
+}

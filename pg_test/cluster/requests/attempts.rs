@@ -166,7 +166,40 @@ fn a_trigger_of_somebody_else_is_never_run_by_the_worker() {
     bench.drain();
     assert_eq!(bench.one::<i64>(&format!("SELECT count(*) FROM {planter}.ran"), &[]), 0);
     assert_eq!(row(&bench, &asked["id"])["run_status"], "queued");
+    let advice = "SELECT advice FROM fn_dot_doctor() WHERE check_name = 'request table' AND verdict = 'WARN'";
+    assert!(bench.one::<String>(advice, &[]).starts_with("DROP TRIGGER plant"));
     until("the log tells", || bench.cluster.log().contains("dot_run_request is not kept up").then_some(()));
     bench.exec("DROP TRIGGER plant ON dot_run_request; DROP TRIGGER plant_all ON dot_run_request");
     until_says(&bench, &asked, "succeeded");
+}
+
+/// An administrator's own trigger may fail: the run ends all the same, and the row is caught up with.
+#[test]
+fn a_trigger_that_fails_keeps_no_run_from_its_end() {
+    let (bench, role) = served(Bench::own(&["dot_wrapper.poll_interval = 1s"]));
+    bench.exec(
+        "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''broken''; END';
+         CREATE TRIGGER broken AFTER UPDATE ON dot_run_request FOR EACH ROW EXECUTE FUNCTION broken()",
+    );
+    let asked = apply(&bench, &role, "DOT-1");
+    bench.until(&crate::harness::Run(asked.clone()), "succeeded");
+    assert_eq!(row(&bench, &asked["id"])["run_status"], "queued");
+    bench.exec("DROP TRIGGER broken ON dot_run_request");
+    until_says(&bench, &asked, "succeeded");
+}
+
+/// What `fn_dot_run` has not: an administrator's restrictive policy gives a role some tools and no others.
+#[test]
+fn a_restrictive_policy_gives_a_role_one_tool() {
+    let (bench, role) = served(Bench::shared());
+    bench.exec(&format!(
+        "CREATE POLICY one_tool ON dot_run_request AS RESTRICTIVE FOR INSERT TO {role} WITH CHECK (code = 'DOT-1' AND mode = 'plan')"
+    ));
+    assert_eq!(request(&bench, &role, "code", "'DOT-1'")["run_status"], "planned");
+    for values in ["'DOT-2', 'plan'", "'DOT-1', 'apply'", "'DOT-1 ', 'plan'"] {
+        let sql = format!("INSERT INTO dot_run_request (code, mode) VALUES ({values})");
+        assert_eq!(db_error(bench.connect_as(&role).batch_execute(&sql).unwrap_err()).code().code(), "42501");
+    }
+    bench.drain();
+    assert_eq!((runs(&bench), bench.agent.count()), (2, 0), "the plan, and the canary");
 }

@@ -5,6 +5,7 @@ mod attempts;
 mod outcome;
 mod restored;
 mod rows;
+mod storm;
 mod upsert;
 
 use serde_json::Value;

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::tick;
 use crate::harness::bench::db_error;
 use crate::harness::run::Ask;
-use crate::harness::{Bench, Reply};
+use crate::harness::{Bench, Reply, until};
 
 /// Due at midnight, so that its tick is that of today as long as the test runs, with all day to start.
 fn scheduled(trigger: &str, overlap: &str) -> Bench {
@@ -51,13 +51,16 @@ fn a_tick_that_comes_too_late_is_refused_and_one_that_waits_too_long_expires() {
     // The rest of the window is what a queued tick has to start in.
     bench.agent.reply(Reply::Hold);
     bench.ask(&Ask::new("DOT-2", "apply"));
-    bench.agent.wait_for(1);
+    let held = bench.agent.wait_for(1).remove(0);
     let elapsed =
         "SELECT extract(epoch FROM now() - date_trunc('day', now() AT TIME ZONE 'GMT') AT TIME ZONE 'GMT')::int";
     let window = bench.one::<i32>(elapsed, &[]).clamp(0, 86_395) + 4;
     bench.exec(&format!("UPDATE dot_wrapper.schedule SET window_s = {window} WHERE code = 'DOT-2'"));
     let waiting = tick(&mut *bench.session(), "DOT-2");
     assert_eq!(waiting.status(), "queued", "{waiting:?}");
+    let is_over = "SELECT start_by < clock_timestamp() FROM dot_wrapper.dot_run WHERE run_id = $1";
+    until("its window is over", || bench.one::<bool>(is_over, &[&waiting.id()]).then_some(()));
+    bench.agent.release(&held, Reply::succeeded());
     assert_eq!(bench.until(&waiting, "expired").reason(), "start_by_passed");
     assert_eq!(bench.agent.count(), 1);
 }
@@ -101,7 +104,8 @@ fn a_tick_of_a_dual_tool_does_nothing_when_a_run_since_its_moment_has_done_its_w
         assert_eq!(bench.block(&covered, "request").0, "overlap");
         // Where the tool is not dual, another run is another matter.
         bench.exec("UPDATE dot_tools SET trigger_type = 'cron'");
-        bench.until(&tick(&mut *bench.session(), "DOT-3"), "succeeded");
+        let other = tick(&mut *bench.session(), "DOT-3");
+        bench.until(&other, "succeeded");
     }
 }
 
