@@ -66,6 +66,7 @@ COMMENT ON COLUMN dot_wrapper.job_link.due IS 'Not touched before';
 COMMENT ON COLUMN dot_wrapper.job_link.trouble IS 'Why the job could not be read or written, at the last try';
 CREATE INDEX job_link_run ON dot_wrapper.job_link (run_id);
 CREATE INDEX job_link_changed ON dot_wrapper.job_link (relation, due) WHERE changed;
+CREATE INDEX job_link_trouble ON dot_wrapper.job_link (relation, due) WHERE trouble IS NOT NULL;
 
 GRANT SELECT ON dot_wrapper.job_source TO dot_wrapper_worker;
 GRANT SELECT, INSERT, UPDATE, DELETE ON dot_wrapper.job_link TO dot_wrapper_worker;

@@ -36,18 +36,12 @@ pub struct Looked {
     pub is_set_up: bool,
     /// There may be more at once.
     pub more: bool,
-    /// Something rests that is to be looked at again then.
+    /// When the next of those that rest is to be touched again.
     pub again: Option<Duration>,
     /// Tools of the runs that were requested.
     pub codes: Vec<String>,
     /// Why nothing can be taken or told at all.
     pub trouble: Option<String>,
-}
-
-impl Looked {
-    fn rest(&mut self, pause: Duration) {
-        self.again = Some(self.again.map_or(pause, |again| again.min(pause)));
-    }
 }
 
 /// Tells jobs how their runs stand, and takes those that wait if `queue.worker.enabled` says so.
@@ -77,6 +71,7 @@ pub fn look(extension: &Extension) -> Result<Looked, DotError> {
             Taking { extension, source: &source, table: &table, requester }.take(&mut looked)?
         }
     }
+    looked.again = job_link::next_due(&source.relation)?;
     Ok(looked)
 }
 
@@ -98,12 +93,10 @@ fn tell(source: &Source, table: &Table, looked: &mut Looked) -> Result<(), DotEr
             Ok(()) => fail_point::at(Point::JobTold, &code),
             Err(Refused::NotNow(why)) => {
                 job_link::trouble(&source.relation, &id, MOMENT, &why)?;
-                looked.rest(MOMENT);
             }
             Err(Refused::Failed(why)) => {
                 complain(source, &id, &format!("its outcome cannot be written: {why}"));
                 job_link::trouble(&source.relation, &id, REST, &why)?;
-                looked.rest(REST);
             }
         }
     }
@@ -161,12 +154,11 @@ impl Taking<'_> {
             }
             match self.one(&mut session, job, raw) {
                 Ok(code) => looked.codes.push(code),
-                Err(Fault::Misuse(why)) => self.refuse(job, &why, looked)?,
+                Err(Fault::Misuse(why)) => self.refuse(job, &why)?,
                 Err(Fault::NotNow(why)) => {
                     job_link::trouble(&source.relation, &job.id, MOMENT, &why)?;
-                    looked.rest(MOMENT);
                 }
-                Err(Fault::Failed(why)) => self.rest(job, &why, looked)?,
+                Err(Fault::Failed(why)) => self.rest(job, &why)?,
             }
         }
         Ok(())
@@ -200,7 +192,7 @@ impl Taking<'_> {
     }
 
     /// A job that can never become a run ends here.
-    fn refuse(&self, job: &Job, why: &DotError, looked: &mut Looked) -> Result<(), DotError> {
+    fn refuse(&self, job: &Job, why: &DotError) -> Result<(), DotError> {
         let standing = Standing::misuse(why);
         let said = one_line(standing.message.as_deref().unwrap_or_default());
         match self.table.write(&job.id, &standing) {
@@ -209,14 +201,13 @@ impl Taking<'_> {
                 log::line(&format!("dot_wrapper: job {id} of {relation} is refused: {said}"));
                 job_link::unlink(relation, &job.id)
             }
-            Err(refused) => self.rest(job, &format!("{said}; and it cannot be refused: {}", refused.text()), looked),
+            Err(refused) => self.rest(job, &format!("{said}; and it cannot be refused: {}", refused.text())),
         }
     }
 
     /// A job with which something is wrong that somebody may put right.
-    fn rest(&self, job: &Job, why: &str, looked: &mut Looked) -> Result<(), DotError> {
+    fn rest(&self, job: &Job, why: &str) -> Result<(), DotError> {
         complain(self.source, &job.id, why);
-        looked.rest(REST);
         job_link::trouble(&self.source.relation, &job.id, REST, &one_line(why))
     }
 }

@@ -95,8 +95,20 @@ pub fn trouble(relation: &str, job_id: &str, pause: Duration, what: &str) -> Res
 pub fn passed_over(relation: &str) -> Result<Vec<String>, DotError> {
     let sql = "DELETE FROM dot_wrapper.job_link l WHERE l.run_id IS NULL AND l.due <= clock_timestamp()";
     spi::run(sql, &[])?;
-    let sql = "SELECT l.job_id FROM dot_wrapper.job_link l WHERE l.run_id IS NULL AND l.relation = $1 LIMIT $2";
+    let sql = "SELECT l.job_id FROM dot_wrapper.job_link l
+               WHERE l.trouble IS NOT NULL AND l.relation = $1 AND l.due > clock_timestamp() LIMIT $2";
     spi::rows(sql, &[relation.into(), PASSED_OVER.into()], |row| spi::need(row, 1))
+}
+
+/// How long until the first of the jobs that rest is to be touched again; `None` when none rests.
+///
+/// # Errors
+/// XX000 only.
+pub fn next_due(relation: &str) -> Result<Option<Duration>, DotError> {
+    let sql = "SELECT extract(epoch FROM min(l.due) - clock_timestamp())::float8 FROM dot_wrapper.job_link l
+               WHERE l.trouble IS NOT NULL AND l.relation = $1 AND l.due > clock_timestamp()";
+    let seconds = spi::row(sql, &[relation.into()], |row| row.get::<f64>(1))?.flatten();
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()))
 }
 
 /// For the doctor: how many jobs are in trouble, an example, and how many wait that another table had.

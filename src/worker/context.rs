@@ -30,6 +30,11 @@ impl Context {
         self.seat.take_wake()
     }
 
+    /// Whether a commit has left events to seal since they were taken note of.
+    pub fn has_unsealed(&self) -> bool {
+        self.seat.has_unsealed()
+    }
+
     /// Whether a commit has left events to seal since the last call.
     pub fn take_unsealed(&self) -> bool {
         self.seat.take_unsealed()

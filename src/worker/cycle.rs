@@ -113,6 +113,7 @@ impl Worker<'_> {
         if self.context.take_wake() {
             self.look = true;
             self.jobs.notice();
+            self.sealing.notice();
             self.tending.by(TEND_NEW);
         }
         // Before the claim, so that what becomes a run goes out in the same turn.
@@ -355,10 +356,11 @@ impl Worker<'_> {
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
             self.look = true;
-            self.jobs.notice();
+            self.jobs.poll(guc::poll_interval());
         }
-        // Or what nobody has told of, as after COMMIT PREPARED.
-        if woken.latch || woken.readable || timeout >= guc::poll_interval() {
+        // Or what nobody has told of, as after COMMIT PREPARED. A latch alone says nothing: timers of the last transaction
+        // set it, too, and a seal for each of them would set the next.
+        if self.context.has_unsealed() || woken.readable || timeout >= guc::poll_interval() {
             self.sealing.notice();
         }
     }

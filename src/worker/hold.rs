@@ -59,6 +59,11 @@ impl Seat {
         self.0.wake.swap(false, AcqRel)
     }
 
+    /// Whether a commit has left events to seal since they were taken note of.
+    pub fn has_unsealed(&self) -> bool {
+        self.0.unsealed.load(Acquire)
+    }
+
     /// Whether a commit has left events to seal since the last call.
     pub fn take_unsealed(&self) -> bool {
         self.0.unsealed.swap(false, AcqRel)

@@ -19,6 +19,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(1);
 pub struct Jobs {
     /// When to look; `None`: not before somebody tells.
     look_at: Option<Instant>,
+    looked_at: Instant,
     /// Not before.
     rested_at: Instant,
     retry: Retry,
@@ -30,12 +31,25 @@ impl Jobs {
     /// A worker before this one may have left jobs that wait.
     pub fn start() -> Jobs {
         let now = Instant::now();
-        Jobs { look_at: Some(now), rested_at: now, retry: Retry::new("looking at the job queue"), said: None }
+        Jobs {
+            look_at: Some(now),
+            looked_at: now,
+            rested_at: now,
+            retry: Retry::new("looking at the job queue"),
+            said: None,
+        }
     }
 
     /// There may be jobs, or runs of jobs may have moved.
     pub fn notice(&mut self) {
         self.look_by(self.rested_at);
+    }
+
+    /// Nobody has told of anything for a while: there may be jobs all the same.
+    pub fn poll(&mut self, interval: Duration) {
+        if self.looked_at.elapsed() >= interval / 2 {
+            self.notice();
+        }
     }
 
     /// Looks, if it is time. True when runs were requested.
@@ -64,9 +78,10 @@ impl Jobs {
 
     fn done(&mut self, looked: Looked) -> bool {
         let now = Instant::now();
+        self.looked_at = now;
         let works = looked.is_set_up && looked.trouble.is_none();
         self.rested_at = now + if works { PAUSE } else { LONG_PAUSE };
-        self.look_at = looked.again.map(|again| now + again);
+        self.look_at = looked.again.map(|again| now + again.max(PAUSE));
         if looked.more {
             self.look_by(now);
         }

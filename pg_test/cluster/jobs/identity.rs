@@ -59,14 +59,26 @@ fn a_job_that_is_queued_again_is_the_same_run() {
     let again = jobs.until(id, "succeeded");
     assert_eq!((&again["run_id"], jobs.runs(id).len(), jobs.bench.agent.count()), (&done["run_id"], 1, 1));
 
+    // A refusal does not use the key up.
+    jobs.bench.exec("UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'");
+    let refused = jobs.apply("DOT-3");
+    jobs.until(refused, "refused");
+    jobs.bench.open();
+    jobs.bench.exec(&format!("UPDATE job_queue SET status = 'queued' WHERE id = {refused}"));
+    jobs.until(refused, "succeeded");
+    assert_eq!(
+        jobs.runs(refused).iter().map(crate::harness::Run::status).collect::<Vec<_>>(),
+        ["refused", "succeeded"]
+    );
+
     // Also while it runs.
     jobs.bench.agent.reply(Reply::Hold);
     let id = jobs.apply("DOT-2");
-    let request = jobs.bench.agent.wait_for(2).remove(1);
+    let request = jobs.bench.agent.wait_for(3).remove(2);
     jobs.until(id, "running");
     jobs.bench.exec(&format!("UPDATE job_queue SET status = 'queued' WHERE id = {id}"));
     jobs.until(id, "running");
     jobs.bench.agent.release(&request, Reply::succeeded());
     jobs.until(id, "succeeded");
-    assert_eq!((jobs.runs(id).len(), jobs.bench.agent.count(), jobs.links()), (1, 2, 0));
+    assert_eq!((jobs.runs(id).len(), jobs.bench.agent.count(), jobs.links()), (1, 3, 0));
 }

@@ -125,7 +125,6 @@ fn a_job_that_somebody_has_locked_holds_up_no_other_and_comes_later() {
     jobs.until(held, "succeeded");
 }
 
-/// An idle worker without a source looks no more often than it polls.
 #[test]
 fn a_job_is_found_by_the_poll_where_no_trigger_tells() {
     let jobs = Jobs::on(Bench::own(&["dot_wrapper.poll_interval = 1s"]));
@@ -136,7 +135,7 @@ fn a_job_is_found_by_the_poll_where_no_trigger_tells() {
 /// Between its polls, a worker that takes jobs sleeps as soundly as one that takes none.
 #[test]
 fn a_worker_without_jobs_is_idle() {
-    let jobs = Jobs::shared();
+    let jobs = Jobs::on(Bench::own(&["dot_wrapper.poll_interval = 1h"]));
     jobs.drain();
     let worker = jobs.bench.worker();
     // Longer than anything it does at fixed times after work.
