@@ -233,8 +233,10 @@ impl Drop for Process {
         // Without a runtime the whole process is about to end, and the keeper with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                let mut pause = Duration::from_millis(1);
                 while !reap(keeper) {
-                    sleep(Duration::from_millis(20)).await;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
                 }
             });
         }
