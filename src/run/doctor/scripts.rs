@@ -1,9 +1,9 @@
 //! The doctor's look at the script engine: the roots, and the programs of the active tools. Nothing is started.
 
-use super::doctor::{Check, block, ok, warn};
-use super::session::Session;
+use super::check::{Check, block, ok, warn};
 use crate::domain::script::{self, Roots};
 use crate::pg::process;
+use crate::run::session::Session;
 use crate::{guc, host};
 
 const NAME: &str = "script engine";
