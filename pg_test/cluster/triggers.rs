@@ -45,7 +45,7 @@ fn arguments(bench: &Bench) -> Vec<Value> {
 }
 
 /// Keeps the endpoint busy, so that whatever is asked for stays queued until the request is answered.
-fn busy(bench: &Bench) -> Request {
+pub fn busy(bench: &Bench) -> Request {
     bench.exec("UPDATE dot_wrapper.endpoint SET max_in_flight = 1");
     bench.agent.plan(|request| if request.field("dot_code") == "DOT-6" { Reply::Hold } else { Reply::succeeded() });
     bench.apply("DOT-6");

@@ -203,3 +203,21 @@ fn a_restrictive_policy_gives_a_role_one_tool() {
     bench.drain();
     assert_eq!((runs(&bench), bench.agent.count()), (2, 0), "the plan, and the canary");
 }
+
+/// Through a view of somebody who may insert, a run belongs to the role that inserts; and that role may not request.
+#[test]
+fn a_view_of_somebody_who_may_insert_gives_no_right_to_run_tools() {
+    let (bench, owner) = served(Bench::own(&[]));
+    let role = bench.role("viewer");
+    bench.exec(&format!(
+        "CREATE SCHEMA {owner} AUTHORIZATION {owner}; GRANT USAGE ON SCHEMA {owner} TO {role};
+         CREATE VIEW {owner}.door AS SELECT code, mode, run_status FROM dot_run_request; ALTER VIEW {owner}.door OWNER TO {owner};
+         GRANT INSERT, SELECT ON {owner}.door TO {role}"
+    ));
+    let mut session = bench.connect_as(&role);
+    session.batch_execute(&format!("INSERT INTO {owner}.door (code, mode) VALUES ('DOT-1', 'apply')")).unwrap();
+    let asked: Value = bench.one("SELECT to_jsonb(w) FROM dot_run_request w", &[]);
+    assert_eq!(asked["requested_by"], json!(role));
+    assert_eq!(until_says(&bench, &asked, "refused")["reason"], "privilege_revoked");
+    assert_eq!(bench.agent.count(), 0);
+}

@@ -206,3 +206,27 @@ fn runs_of_other_ways_touch_no_request() {
     assert!(!bench.one::<bool>("SELECT bool_or(q.followed) IS TRUE FROM dot_wrapper.dot_queue q", &[]));
     assert!(bench.all::<i64>(touched, &[]).iter().all(|count| *count == 0));
 }
+
+/// A run that brings the worker down each time is set aside: its row says so, and goes on with it.
+#[test]
+fn a_row_tells_that_its_run_is_set_aside() {
+    let (bench, role) = served(Bench::own(&[]));
+    let points = bench.cluster.fail_points(&["claim_gate=abort(DOT-1)"]);
+    let id = uuid::Uuid::new_v4();
+    let ask = format!("INSERT INTO dot_run_request (id, code, mode) VALUES ('{id}', 'DOT-1', 'apply')");
+    // The server may crash before it answers.
+    let _ = bench.connect_as(&role).batch_execute(&ask);
+    let told = format!(
+        "SELECT coalesce(reason, '') = 'quarantined' AND run_status = 'queued' FROM dot_run_request WHERE id = '{id}'"
+    );
+    until("the row tells", || {
+        let mut session = bench.cluster.connect_as(&bench.name, "postgres").ok()?;
+        session.query_one(&told, &[]).ok()?.get::<_, bool>(0).then_some(())
+    });
+    drop(points);
+    bench.forget_session();
+    let asked = row(&bench, &json!(id));
+    assert!(agrees(&bench, &asked), "{asked:?}");
+    bench.exec(&format!("SELECT fn_dot_resume(ARRAY['{}'::uuid])", run_id(&asked)));
+    assert!(until_says(&bench, &asked, "succeeded")["reason"].is_null());
+}

@@ -6,6 +6,7 @@ use super::tick;
 use crate::harness::bench::db_error;
 use crate::harness::run::Ask;
 use crate::harness::{Bench, Reply, until};
+use crate::triggers::busy;
 
 /// Due at midnight, so that its tick is that of today as long as the test runs, with all day to start.
 fn scheduled(trigger: &str, overlap: &str) -> Bench {
@@ -151,4 +152,27 @@ fn a_tick_is_asked_for_with_the_caller_s_rights_and_under_his_name() {
     let run = tick(&mut session, "DOT-1");
     assert_eq!(run.text("requested_by"), role);
     bench.until(&run, "succeeded");
+}
+
+#[test]
+fn a_tick_passes_every_gate_that_a_call_passes_and_a_schedule_may_only_verify() {
+    let bench = scheduled("cron", "skip");
+    bench.exec("UPDATE dot_wrapper.schedule SET mode = 'verify' WHERE code = 'DOT-2'");
+    bench.exec("UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'");
+    let refused = tick(&mut *bench.session(), "DOT-1");
+    assert_eq!((refused.status(), refused.reason()), ("refused", "toggle_off"));
+    bench.open();
+    // It is the same tick, and a refusal has not used it up; what changes until it is sent refuses it then.
+    let held = busy(&bench);
+    let queued = tick(&mut *bench.session(), "DOT-1");
+    assert_eq!((queued.status(), queued.0["process_run_id"] == refused.0["process_run_id"]), ("queued", true));
+    bench.exec("UPDATE dot_tools SET status = 'retired' WHERE code = 'DOT-1'");
+    bench.agent.release(&held, Reply::succeeded());
+    assert_eq!(bench.until(&queued, "refused").reason(), "inactive");
+
+    let checked = tick(&mut *bench.session(), "DOT-2");
+    bench.until(&checked, "succeeded");
+    assert_eq!(bench.events(&checked), ["queued", "running", "succeeded"]);
+    let seen: Vec<String> = bench.agent.requests().iter().map(|request| request.field("mode").to_owned()).collect();
+    assert_eq!(seen, ["apply", "verify"]);
 }

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{arguments, bound, busy, runs, synced};
 use crate::harness::bench::db_error;
+use crate::harness::run::Ask;
 use crate::harness::{Bench, Reply, until};
 
 #[test]
@@ -143,7 +144,8 @@ fn partitions_fire_for_what_they_are_a_part_of() {
          CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id);
          CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
          CREATE TABLE p11 PARTITION OF p1 FOR VALUES FROM (0) TO (10);
-         INSERT INTO dot_wrapper.trigger_binding (code, relation, per) VALUES ('DOT-1', 'public.p', 'row'), ('DOT-2', 'public.p', 'statement')",
+         INSERT INTO dot_wrapper.trigger_binding (code, relation, per, \"coalesce\")
+             VALUES ('DOT-1', 'public.p', 'row', false), ('DOT-2', 'public.p', 'statement', false)",
     );
     let kept = |action: &str| ["DOT-1", "DOT-2"].map(|code| format!("{code}|public.p|dot_wrapper:{code}|{action}"));
     assert_eq!(synced(&mut bench.session()), kept("created"));
@@ -161,7 +163,7 @@ fn partitions_fire_for_what_they_are_a_part_of() {
     };
     let (row, statement) = ("DOT-1 \"public.p\"", "DOT-2 \"public.p\"");
     assert_eq!(fired("INSERT INTO p VALUES (1)"), [row, statement]);
-    assert_eq!(fired("INSERT INTO p VALUES (11), (12)"), [row, row]);
+    assert_eq!(fired("INSERT INTO p VALUES (11), (12)"), [row, row, statement]);
     // A statement that names the partition is no statement on the parent, to PostgreSQL.
     assert_eq!(fired("INSERT INTO p11 VALUES (2)"), [row]);
     until("all is quiet", || runs(&bench).iter().all(|run| run.status() == "succeeded").then_some(()));
@@ -178,4 +180,19 @@ fn truncate_and_replicated_changes_are_no_events() {
     assert_eq!(runs(&bench).len(), 0);
     bench.exec("INSERT INTO t VALUES (1)");
     assert_eq!(runs(&bench).len(), 1);
+}
+
+#[test]
+fn a_binding_may_only_verify_and_its_runs_are_planned_like_any_other() {
+    let bench = bound("mode", "'verify'");
+    bench.exec("INSERT INTO t VALUES (1)");
+    let run = runs(&bench).remove(0);
+    bench.until(&run, "succeeded");
+    assert_eq!(bench.events(&run), ["queued", "running", "succeeded"]);
+    let request = bench.agent.requests().remove(0);
+    assert_eq!(request.field("mode"), "verify");
+    // What an event would do, without one.
+    let plan = Ask { args: run.0["args"].clone(), ..Ask::new("DOT-1", "plan") };
+    assert_eq!(bench.ask(&plan).status(), "planned");
+    assert_eq!(bench.agent.count(), 1);
 }
