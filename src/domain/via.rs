@@ -41,20 +41,20 @@ impl Source {
 }
 
 /// What to do about other runs of the same tool.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overlap {
     /// Nothing; the lease decides.
     #[default]
     Allow,
-    /// Refuse this one while another is not over, or if one was requested within these last seconds.
+    /// Refuse this one while another is not over, or if one was requested since this moment.
     Skip {
-        /// Seconds; `None`: only what is not over counts.
-        since: Option<f64>,
+        /// Milliseconds since 1970; `None`: only what is not over counts.
+        since: Option<i64>,
     },
-    /// Refuse this one if another was requested within these last seconds; one that is not over is no hindrance.
+    /// Refuse this one if another was requested since this moment; one that is not over is no hindrance.
     Covered {
-        /// Seconds.
-        since: f64,
+        /// Milliseconds since 1970.
+        since: i64,
     },
 }
 
@@ -70,7 +70,7 @@ pub struct Missed {
 }
 
 /// All of it.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Via {
     /// The way.
     pub source: Source,

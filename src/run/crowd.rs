@@ -45,7 +45,7 @@ pub(super) fn in_the_way(via: &Via, code: &str, mode: Mode) -> Result<Option<Dec
         Overlap::Covered { since } => (None, Some(since)),
     };
     // What was requested since says more than that it is not over.
-    let since = since.map(|seconds| crowd::requested_since(code, mode, seconds)).transpose()?.flatten();
+    let since = since.map(|moment| crowd::requested_since(code, mode, moment)).transpose()?.flatten();
     let covered = since.map(|way| decide::covered(code, &way));
     Ok(covered.or_else(|| overlapping.map(|way| decide::overlapping(code, &way))))
 }
