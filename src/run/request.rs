@@ -342,9 +342,6 @@ fn record(
             alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
         };
         let claims = claims(call, via, question, requester, lease);
-        if let Some(alike) = place.alike {
-            crowd::remember(alike, question.run_id);
-        }
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);
