@@ -20,6 +20,7 @@ pub mod egress;
 pub mod error;
 pub mod gate;
 pub mod job;
+pub mod keyed;
 pub mod lane;
 pub mod lanes;
 pub mod lease;

@@ -12,11 +12,8 @@ use super::departure::Departure;
 use super::exchange::{Delivery, Shared};
 use super::reply::Meaning;
 use super::reports::Reports;
-use super::{Call, Errand, Outcome, Report, inquiry, mask, poll};
+use super::{Call, Errand, MESSAGE, Outcome, Report, inquiry, mask, poll};
 use crate::domain::answer::Reach;
-
-/// The longest message, in characters.
-pub(super) const MESSAGE: usize = 300;
 
 /// Makes the call. Always ends, at `limits.total` at the latest.
 pub(super) async fn make(call: Call, departure: Arc<Departure>, shared: Arc<Shared>, reports: &Reports) -> Report {

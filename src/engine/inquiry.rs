@@ -6,13 +6,12 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use url::Url;
 
-use super::agent_api::MESSAGE;
 use super::body::after;
 use super::departure::Departure;
 use super::exchange::{Delivery, Shared};
 use super::failure::Failure;
 use super::reply::Meaning;
-use super::{Call, mask, poll};
+use super::{Call, MESSAGE, mask, poll};
 use crate::domain::answer::{Reach, Verdict};
 use crate::domain::doubt::Finding;
 

@@ -47,6 +47,9 @@ pub use program::{Program, Scripts, Start, Started};
 pub use thread::{Engine, ThreadBody};
 pub use waker::{Waker, Wakeup};
 
+/// The longest message of an outcome, in characters.
+const MESSAGE: usize = 300;
+
 /// What an engine needs to know beside its calls.
 #[derive(Clone, Debug, Default)]
 pub struct Config {

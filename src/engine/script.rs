@@ -11,14 +11,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::agent_api::MESSAGE;
 use super::body::after;
 use super::exchange::{Shared, unsent};
 use super::failure::Failure;
 use super::program::{Program, Started};
 use super::tail::Tail;
 use super::ticket::Ticket;
-use super::{Call, Errand, Outcome, Report, mask, reason};
+use super::{Call, Errand, MESSAGE, Outcome, Report, mask, reason};
 use crate::domain::answer::{Answer, Reach, Verdict};
 use crate::domain::doubt::Finding;
 use crate::domain::script::Command;
@@ -233,8 +232,10 @@ impl Drop for Process {
         // Without a runtime the whole process is about to end, and the keeper with it.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
+                let mut pause = Duration::from_millis(1);
                 while !reap(keeper) {
-                    sleep(Duration::from_millis(20)).await;
+                    sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(1));
                 }
             });
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::doctor::{self, Check};
+use super::doctor::check::{self, Check};
 use crate::domain::breaker::Order;
 use crate::domain::call::shorten;
 use crate::domain::decide;
@@ -90,7 +90,7 @@ pub(super) fn checks(closures: &[breaker::Closure]) -> Vec<Check> {
             ),
         };
         let until = closure.until.as_ref().map_or_else(String::new, |until| format!(", until {until}"));
-        doctor::warn("breaker", format!("{}: {}{until}: {}", closure.endpoint, closure.state, closure.says), advice)
+        check::warn("breaker", format!("{}: {}{until}: {}", closure.endpoint, closure.state, closure.says), advice)
     };
     closures.iter().map(check).collect()
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::batch::Batch;
 use super::breaker;
 use super::leases;
 use super::pick::{self, Memory, Parked, Sight};
@@ -19,16 +20,15 @@ use crate::domain::limits::{Ask, Flow};
 use crate::domain::order::Order;
 use crate::domain::parking;
 use crate::domain::permit::{self, Claims};
-use crate::domain::policy::Policy;
 use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
 use crate::store::candidate::{self, Candidate, QueuedRun};
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
-use crate::store::queue::{self, Start};
+use crate::store::queue;
 use crate::store::role::{self, Requester};
-use crate::store::transition::{self, Move};
+use crate::store::transition;
 
 /// How long it takes until a run is looked at again that somebody had locked.
 const LOCKED: Duration = Duration::from_secs(1);
@@ -156,25 +156,6 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     held.extend(locked);
     let due = queue::waits()?.into_iter().chain(soon).min();
     Ok(Claimed { deliveries, withdrawn, due, seen, gone, sight, held, parked, suspended: false })
-}
-
-/// What the second gates came to.
-#[derive(Default)]
-pub(super) struct Batch {
-    /// To be sent.
-    pub(super) starts: Vec<Start>,
-    /// Not to be sent.
-    pub(super) drops: Vec<Move>,
-    /// To be asked about again in a moment.
-    pub(super) postponed: Vec<Uuid>,
-    /// Leases that others hold, as the substrate has just said.
-    pub(super) held_leases: HashSet<String>,
-    /// To be taken once there is room, by the look of it.
-    pub(super) held: HashSet<Uuid>,
-    /// To be taken once there is room for its key.
-    pub(super) parked: Vec<Parked>,
-    /// What is to be sent.
-    pub(super) passed: HashMap<Uuid, (QueuedRun, Policy, Order)>,
 }
 
 /// Invariant 11: rows that did not come through `fn_dot_run` here are set aside, with a remark and a line in the log.

@@ -12,6 +12,12 @@ use crate::store::{doctor as facts, extension, port, request};
 
 use super::bind::require_owner;
 use super::session::Session;
+pub use check::Check;
+use check::{block, ok, warn};
+
+pub(super) mod check;
+mod jobs;
+mod scripts;
 
 /// What the process table says.
 #[derive(Clone, Copy, Debug)]
@@ -26,31 +32,6 @@ pub struct Background {
     pub state: &'static str,
     /// What was last wrong.
     pub last_error: Option<&'static str>,
-}
-
-/// One line of the doctor's findings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What was looked at.
-    pub name: &'static str,
-    /// `OK`, `WARN` or `BLOCK`.
-    pub verdict: &'static str,
-    /// What was found.
-    pub detail: String,
-    /// What to do; `None` when nothing is wrong.
-    pub advice: Option<String>,
-}
-
-pub(super) fn ok(name: &'static str, detail: impl Into<String>) -> Check {
-    Check { name, verdict: "OK", detail: detail.into(), advice: None }
-}
-
-pub(super) fn warn(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
-    Check { name, verdict: "WARN", detail: detail.into(), advice: Some(advice.into()) }
-}
-
-pub(super) fn block(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Check {
-    Check { name, verdict: "BLOCK", detail: detail.into(), advice: Some(advice.into()) }
 }
 
 /// Looks at everything.
@@ -79,9 +60,9 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.push(from_decision("guard", &session.guard(), &advice));
         checks.push(catalogue(&session));
         checks.extend(endpoints(&session));
-        checks.extend(super::doctor_scripts::checks(&session));
+        checks.extend(scripts::checks(&session));
         checks.extend(super::breaker::checks(session.closures()?));
-        checks.extend(super::job_checks::all(&extension)?);
+        checks.extend(jobs::all(&extension)?);
         checks.extend(strangers()?);
         checks.extend(requests(&extension)?);
         checks.extend(unfinished()?);

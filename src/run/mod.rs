@@ -4,9 +4,9 @@
 //! Lives here: the order of steps, and which facts each gate is given. Does not live here: rules (`domain`), statements
 //! (`store`), or the question when to begin and end transactions (`api` and `worker`).
 
-mod job_checks;
 mod second_gate;
 
+mod batch;
 pub mod bind;
 pub mod bindings;
 pub mod breaker;
@@ -15,7 +15,6 @@ pub mod claim;
 mod crowd;
 pub mod depth;
 pub mod doctor;
-mod doctor_scripts;
 pub mod dry_run;
 pub mod fire;
 pub mod gates;

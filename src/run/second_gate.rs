@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::claim::Batch;
+use super::batch::Batch;
 use super::gates::{self, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;

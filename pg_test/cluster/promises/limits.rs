@@ -14,7 +14,12 @@ use crate::harness::{Bench, until};
 
 /// No leases, so that runs of one tool may overlap; `extra` sets more columns of the engine's policy.
 fn bench(extra: &str) -> Bench {
-    let bench = Bench::own(&["max_connections = 80"]);
+    bench_with(&[], extra)
+}
+
+/// As [`bench`], with more lines for the server's configuration.
+fn bench_with(conf: &[&str], extra: &str) -> Bench {
+    let bench = Bench::own(&[&["max_connections = 80"], conf].concat());
     bench.exec(&format!("UPDATE dot_wrapper.policy SET lease = 'none'{extra} WHERE name = 'agent_api'"));
     bench
 }

@@ -27,6 +27,13 @@ fn asks_by_key(bench: &Bench) {
     bench.exec("UPDATE dot_wrapper.endpoint SET status_path = '/v1/runs/{run_id}'");
 }
 
+/// Milliseconds from the connection to the end of a call. For the connection itself there is time on a busy machine, too.
+fn calls_last(bench: &Bench, millis: i32) {
+    bench.exec(&format!(
+        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 1000, total_timeout_ms = {millis} WHERE name = 'agent_api'"
+    ));
+}
+
 fn lost(bench: &Bench, code: &str) -> Run {
     bench.agent.plan(|request| if request.method == "POST" { Reply::Close } else { Reply::Json(503, json!({})) });
     bench.until(&bench.apply(code), "in_doubt")
@@ -82,9 +89,7 @@ fn the_call_of_a_running_run_is_closed_and_leaves_doubt() {
 fn a_cancelled_run_ends_as_soon_as_its_agent_says_that_it_never_saw_it() {
     let bench = bench();
     asks_by_key(&bench);
-    bench.exec(
-        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 500 WHERE name = 'agent_api'",
-    );
+    calls_last(&bench, 500);
     bench.agent.plan(|request| {
         if request.method == "POST" { Reply::Hold } else { Reply::Json(404, json!({"status": "unknown"})) }
     });
@@ -113,9 +118,7 @@ fn a_run_in_doubt_ends_as_its_agent_says() {
 fn a_run_that_its_agent_never_saw_is_sent_again_and_not_before_its_deadline() {
     let bench = bench();
     asks_by_key(&bench);
-    bench.exec(
-        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 1500 WHERE name = 'agent_api'",
-    );
+    calls_last(&bench, 1500);
     bench.agent.plan(|request| match (request.method.as_str(), request.body["attempt"].as_i64()) {
         ("GET", _) => Reply::Json(404, json!({"status": "unknown"})),
         (_, Some(1)) => Reply::Close,
@@ -132,9 +135,7 @@ fn a_run_that_its_agent_never_saw_is_sent_again_and_not_before_its_deadline() {
 fn a_bare_404_is_no_word_of_the_agent() {
     let bench = bench();
     asks_by_key(&bench);
-    bench.exec(
-        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 200 WHERE name = 'agent_api'",
-    );
+    calls_last(&bench, 200);
     bench.agent.plan(|request| if request.method == "POST" { Reply::Close } else { Reply::Json(404, json!({})) });
     let run = bench.until(&bench.apply("DOT-1"), "in_doubt");
     until("it is asked about", || (bench.agent.count() >= 3).then_some(()));
@@ -277,9 +278,7 @@ fn an_open_cancel_holds_up_no_other_run() {
 fn a_cancel_outlives_a_question_that_is_out() {
     let bench = bench();
     asks_by_key(&bench);
-    bench.exec(
-        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 200 WHERE name = 'agent_api'",
-    );
+    calls_last(&bench, 200);
     bench.agent.plan(|request| if request.method == "POST" { Reply::Close } else { Reply::Hold });
     let run = bench.apply("DOT-1");
     let question = bench.agent.wait_for(2).pop().unwrap();
@@ -296,9 +295,8 @@ fn a_cancel_outlives_a_question_that_is_out() {
 fn a_key_that_may_be_forgotten_is_none_that_was_never_seen() {
     let bench = bench();
     asks_by_key(&bench);
-    bench.exec(
-        "UPDATE dot_wrapper.policy SET connect_timeout_ms = 100, total_timeout_ms = 100, key_window_s = 1 WHERE name = 'agent_api'",
-    );
+    calls_last(&bench, 100);
+    bench.exec("UPDATE dot_wrapper.policy SET key_window_s = 1 WHERE name = 'agent_api'");
     bench.agent.plan(|request| {
         if request.method == "POST" { Reply::Close } else { Reply::Json(404, json!({"status": "unknown"})) }
     });

@@ -204,5 +204,7 @@ fn roots_that_are_taken_away_stop_what_waits_and_the_doctor_tells_what_is_wrong_
     let ended = stage.ended(&run);
     assert_eq!((ended.status(), ended.reason()), ("refused", "scripts_off"));
     assert_eq!(said().iter().filter(|line| line.starts_with("script engine BLOCK")).count(), 2, "{:?}", said());
+    bench.cluster.set(&[("dot_wrapper.script_roots", "/usr")]);
+    assert!(said()[0].starts_with("script engine WARN"), "shells: {:?}", said());
     assert!(path.exists());
 }

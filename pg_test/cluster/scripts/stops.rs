@@ -112,10 +112,11 @@ fn a_keeper_holds_nothing_of_the_server() {
     let stage = Stage::own();
     let (_, pids) = running(&stage, "");
     let keeper = *pids.last().unwrap();
-    let maps = std::fs::read_to_string(format!("/proc/{keeper}/maps")).expect("its memory");
-    assert!(!maps.contains("/SYSV"), "the segment that a postmaster asks for before it starts");
-    assert!(os::signal(keeper, "STOP"));
     let worker = stage.bench.worker();
+    // The segment that a postmaster asks for before it starts.
+    let holds = |pid| std::fs::read_to_string(format!("/proc/{pid}/maps")).expect("its memory").contains("/SYSV");
+    assert!(holds(worker) && !holds(keeper));
+    assert!(os::signal(keeper, "STOP"));
     assert!(os::signal(stage.bench.cluster.postmaster(), "KILL"));
     gone(&[worker]);
     stage.bench.forget_session();

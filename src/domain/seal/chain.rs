@@ -3,11 +3,11 @@
 //! A seal is the SHA-256 of the seal before it and of its own text; the newest one therefore speaks for all. The head is
 //! a second record of the newest one, with a mark under the permits' key.
 
-use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::super::canonical::hex;
+use super::super::keyed;
 
 /// Bytes of a digest.
 pub const DIGEST: usize = 32;
@@ -111,20 +111,17 @@ impl Head {
     /// Its mark under the permits' key.
     pub fn mark(&self, key: &[u8]) -> [u8; 16] {
         let numbers = [self.seal_id, self.low, self.high, self.since, self.foreign_to].map(|n| n.to_string());
-        keyed(key, &format!("head 1\n{}\n{}", hex(&self.hash), numbers.join("\n")))
+        first(key, &format!("head 1\n{}\n{}", hex(&self.hash), numbers.join("\n")))
     }
 }
 
 /// Tells keys apart without telling them.
 pub fn key_id(key: &[u8]) -> Vec<u8> {
-    keyed(key, "key 1")[..8].to_vec()
+    first(key, "key 1")[..8].to_vec()
 }
 
-fn keyed(key: &[u8], text: &str) -> [u8; 16] {
-    // HMAC takes keys of any length; the error type exists for other algorithms.
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any key length"));
-    mac.update(text.as_bytes());
-    let whole = mac.finalize().into_bytes();
+fn first(key: &[u8], text: &str) -> [u8; 16] {
+    let whole = keyed::digest(key, &[text.as_bytes()]);
     std::array::from_fn(|i| whole[i])
 }
 

@@ -11,6 +11,7 @@ mod lifecycle;
 mod network;
 mod polling;
 mod rebinding;
+mod scripts;
 mod secrets;
 mod server;
 mod stopped;

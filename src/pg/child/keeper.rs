@@ -20,8 +20,8 @@ pub(super) unsafe fn run(prepared: &Prepared) -> ! {
     unsafe {
         libc::setsid();
         libc::prctl(libc::PR_SET_NAME, c"dot_wrapper kpr".as_ptr());
-        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1 as libc::c_ulong);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong);
         // Who died before that call told nobody.
         if libc::getppid() != prepared.parent {
             libc::_exit(1);
@@ -60,7 +60,7 @@ unsafe fn watch(leader: libc::pid_t, parent: libc::pid_t) {
             let left = force_at.map(|at| at - now_ms());
             if left.is_some_and(|left| left <= 0) {
                 force_at = None;
-                libc::kill(-leader, libc::SIGKILL);
+                force(leader);
             }
             // Also looked at without a signal: what is not told in time is found.
             let wait = left.filter(|left| *left > 0).unwrap_or(10_000);
@@ -68,14 +68,27 @@ unsafe fn watch(leader: libc::pid_t, parent: libc::pid_t) {
             let told = libc::sigtimedwait(&raw const signals, ptr::null_mut(), &raw const wait);
             if libc::getppid() != parent {
                 // The worker is dead, and with it whoever could have recorded what is still done.
-                libc::kill(-leader, libc::SIGKILL);
+                force(leader);
             } else if told == libc::SIGTERM && force_at.is_none() {
                 libc::kill(-leader, libc::SIGTERM);
+                if libc::getpgid(leader) != leader {
+                    // It has joined another group of its session.
+                    libc::kill(leader, libc::SIGTERM);
+                }
                 // Who is stopped hears nothing.
                 libc::kill(-leader, libc::SIGCONT);
                 force_at = Some(now_ms() + GRACE_S * 1000);
             }
         }
+    }
+}
+
+/// Kills the group, and the leader wherever he is. Who is elsewhere is killed when the leader has ended.
+unsafe fn force(leader: libc::pid_t) {
+    // SAFETY: no memory is involved; the leader is a child of ours that is not reaped.
+    unsafe {
+        libc::kill(-leader, libc::SIGKILL);
+        libc::kill(leader, libc::SIGKILL);
     }
 }
 

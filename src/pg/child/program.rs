@@ -12,12 +12,13 @@ pub(super) unsafe fn run(prepared: &Prepared, keeper: libc::pid_t) -> ! {
     // SAFETY: system calls with plain values, and with memory that `start` made; errors are looked at where they matter.
     unsafe {
         libc::setpgid(0, 0);
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
         if libc::getppid() != keeper {
             libc::_exit(127);
         }
         // Nothing that is started may become somebody whom the keeper cannot kill.
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        let (yes, no): (libc::c_ulong, libc::c_ulong) = (1, 0);
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, yes, no, no, no);
         // By the kernel's own call: libc keeps two signals for itself, and leaves them as somebody once set them. All zeros is
         // the default action.
         let default = [0_u64; 4];

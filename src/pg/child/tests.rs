@@ -93,6 +93,17 @@ fn a_stop_is_a_wish_first_and_force_for_all_then() {
 }
 
 #[test]
+fn a_leader_that_joins_another_group_is_ended_all_the_same() {
+    let script = "use POSIX; $SIG{TERM} = 'IGNORE'; $| = 1; my $c = fork; if (!$c) { setpgid(0, 0); sleep 600; exit }
+        select undef, undef, undef, 0.05 until setpgid(0, $c) && getpgrp == $c; print \"moved\\n\"; sleep 600 while 1";
+    let child = run("/usr/bin/perl", &["-e".to_owned(), script.to_owned()]);
+    let mut said = [0; 6];
+    File::from(child.stdout.try_clone().unwrap()).read_exact(&mut said).unwrap();
+    stop(child.keeper);
+    assert_eq!(status(&end(child).1), Some(libc::SIGKILL));
+}
+
+#[test]
 fn memory_and_files_are_bounded() {
     let (_, life) =
         end(shell("head -c 2000000 /dev/zero > /tmp/dot_child_$$; rc=$?; rm -f /tmp/dot_child_$$; exit $rc"));

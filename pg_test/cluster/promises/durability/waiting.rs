@@ -23,10 +23,10 @@ fn n6_no_transaction_and_no_snapshot_while_a_call_is_out() {
     // The turn that sent it ends with a look at the leases.
     until("the worker waits", || (bench.one::<Value>(HELD, NO_PARAMS) == nothing).then_some(()));
     bench.look();
-    // What has come is sealed a second later.
-    let rests = "SELECT now() - state_change > interval '1500 ms' FROM pg_stat_activity WHERE pid = $1";
+    // What has come is sealed a second later, and leases are looked at after three.
+    let rests = "SELECT now() - state_change > interval '3500 ms' FROM pg_stat_activity WHERE pid = $1";
     let worker = bench.worker();
-    until("the worker has sealed", || bench.one::<bool>(rests, &[&worker]).then_some(()));
+    until("the worker has sealed and tended", || bench.one::<bool>(rests, &[&worker]).then_some(()));
     let started = Instant::now();
     let span = Duration::from_secs(rounds(3, 30) as u64);
     let (mut samples, mut free) = (0, 0);

@@ -1,9 +1,9 @@
 //! The doctor's look at the script engine: the roots, and the programs of the active tools. Nothing is started.
 
-use super::doctor::{Check, block, ok, warn};
-use super::session::Session;
+use super::check::{Check, block, ok, warn};
 use crate::domain::script::{self, Roots};
 use crate::pg::process;
+use crate::run::session::Session;
 use crate::{guc, host};
 
 const NAME: &str = "script engine";
@@ -28,6 +28,11 @@ pub(super) fn checks(session: &Session) -> Vec<Check> {
         return checks;
     }
     checks.extend(roots.good.iter().map(|root| match host::root(root, process::user_id()) {
+        Ok(()) if holds_shells(root) => warn(
+            NAME,
+            format!("{root} holds shells: who may write dot_tools and dot_wrapper.policy can run any command"),
+            "Name a directory that holds your tools and nothing else.",
+        ),
         Ok(()) => ok(NAME, format!("scripts below {root} may be started")),
         Err(refusal) => block(NAME, refusal.message, format!("Nobody but its owner may write {root}: chmod go-w.")),
     }));
@@ -38,6 +43,12 @@ pub(super) fn checks(session: &Session) -> Vec<Check> {
 fn bad(root: &str) -> Check {
     let detail = format!("dot_wrapper.script_roots names \"{root}\", which is not a plain absolute path");
     block(NAME, detail, "It is left out. Write it from the slash on, without . and ..")
+}
+
+/// A root below which are programs that do whatever their arguments say.
+fn holds_shells(root: &str) -> bool {
+    let known = ["/bin/sh", "/sbin/busybox", "/usr/bin/env", "/usr/sbin/chroot", "/usr/local/bin/sh"];
+    known.iter().any(|shell| shell.strip_prefix(root).is_some_and(|rest| rest.starts_with('/')))
 }
 
 /// Whether the programs of the active tools may be started.

@@ -1,10 +1,10 @@
 //! The doctor's findings about the job queue. Does not live here: the taking of jobs (`run::jobs`).
 
-use super::doctor::{Check, block, ok, warn};
-use super::jobs;
+use super::check::{Check, block, ok, warn};
 use crate::domain::error::DotError;
 use crate::pg::object::Use;
 use crate::pg::user;
+use crate::run::jobs;
 use crate::store::extension::Extension;
 use crate::store::job::{self, Source};
 use crate::store::job_link;

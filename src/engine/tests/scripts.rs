@@ -1,0 +1,91 @@
+//! Scripts without processes: when one is started, and what is made of the end that is told. Real ones are in
+//! pg_test/cluster/scripts.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::{Rig, assert_end, call};
+use crate::domain::answer::{Reach, Verdict};
+use crate::domain::doubt::Finding;
+use crate::domain::order::Order;
+use crate::domain::script::{Command, Limits, Roots};
+use crate::engine::{Call, Config, Errand, Program, Report, Scripts, Started};
+
+/// Says on the pipes what the arguments say: first on stdout, then, where there is a second, on the life pipe.
+fn start(program: &Program) -> io::Result<Started> {
+    let pipe = |text: &[u8]| -> io::Result<std::os::fd::OwnedFd> {
+        let (read, mut write) = io::pipe()?;
+        write.write_all(text)?;
+        Ok(read.into())
+    };
+    let life = program.args.get(1).map_or(&b""[..], |text| text.as_bytes());
+    let stdout = pipe(program.args.first().map_or(&b""[..], |text| text.as_bytes()))?;
+    Ok(Started { stdout, stderr: pipe(b"")?, life: pipe(life)?, keeper: 0, stop: |_| {}, reap: |_| true })
+}
+
+fn rig(start: fn(&Program) -> io::Result<Started>) -> Rig {
+    let scripts = Scripts { roots: Roots::parse("/usr/bin, /bin"), user: 0, start: Some(start) };
+    Rig::with(Config { scripts, ..Config::default() })
+}
+
+/// `/usr/bin/env` belongs to root wherever these tests run.
+fn script(program: &str, args: &[&str]) -> Call {
+    let limits = Limits { memory_mb: 64, cpu_s: 1, file_mb: 1 };
+    let args = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let command = Command { program: program.into(), args, dry_run: None, env: Vec::new(), limits };
+    Call { request: Order::Script(command), ..call(1) }
+}
+
+#[test]
+fn an_end_that_is_told_is_an_answer_and_one_that_is_not_is_none() {
+    let rig = rig(start);
+    let answer = rig.run(script("/usr/bin/env", &["{\"n\": 1}", "S\0\0\0\0"]));
+    assert_end(&answer, Reach::Answered, Verdict::Succeeded, "ok");
+    assert_eq!(answer.result, Some(json!({"exit_code": 0, "json": {"n": 1}, "stdout": "{\"n\": 1}", "stderr": ""})));
+    let answer = rig.run(script("/usr/bin/env", &["", "S\0\x02\0\0"]));
+    assert_end(&answer, Reach::Answered, Verdict::Failed, "exit_2");
+    assert_end(&rig.run(script("/usr/bin/env", &["words"])), Reach::Sent, Verdict::None, "keeper_lost");
+    assert_end(&rig.run(script("/usr/bin/env", &["", "S\0"])), Reach::Sent, Verdict::None, "keeper_lost");
+    // Not executed: an errno, and then the end of what was not it.
+    let answer = rig.run(script("/usr/bin/env", &["", "E\x08\0\0\0S\0\x7f\0\0"]));
+    assert_end(&answer, Reach::NotSent, Verdict::None, "not_started");
+    assert!(answer.message.contains("os error 8"), "{}", answer.message);
+}
+
+#[test]
+fn nothing_is_started_without_a_permission_or_from_elsewhere() {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let rig = rig(|_| {
+        STARTED.fetch_add(1, Ordering::SeqCst);
+        Err(io::Error::from_raw_os_error(11))
+    });
+    let env = || script("/usr/bin/env", &[]);
+    rig.engine.allow_until(Instant::now());
+    assert_end(&rig.run(env()), Reach::NotSent, Verdict::None, "withheld");
+    rig.engine.allow_until(Instant::now() + Duration::from_secs(60));
+    assert_end(&rig.run(script("/etc/passwd", &[])), Reach::NotSent, Verdict::None, "program_outside_roots");
+    assert_end(&rig.run(script("/usr/bin/no such", &[])), Reach::NotSent, Verdict::None, "program_missing");
+    assert_eq!(STARTED.load(Ordering::SeqCst), 0);
+    assert_end(&rig.run(env()), Reach::NotSent, Verdict::None, "not_started");
+    assert_eq!(STARTED.load(Ordering::SeqCst), 1);
+    rig.engine.reconfigure(Config::default());
+    assert_end(&rig.run(env()), Reach::NotSent, Verdict::None, "program_outside_roots");
+}
+
+#[test]
+fn a_script_is_not_asked_what_became_of_it() {
+    let rig = rig(start);
+    let mut question = script("/usr/bin/env", &[]);
+    question.errand = Errand::Inquire("http://127.0.0.1:1/".parse().unwrap());
+    rig.engine.submit(question);
+    loop {
+        match rig.engine.try_recv() {
+            Some(Report::Learned { finding: Finding::NoAnswer { .. }, .. }) => return,
+            Some(other) => panic!("{other:?}"),
+            None => rig.sleep(),
+        }
+    }
+}
