@@ -65,6 +65,7 @@ pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
 pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
@@ -89,6 +90,7 @@ pub(super) fn in_session(
 ) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     match crowd::coalesce(requester.oid, &via, &call)? {
         Some(found) => Ok(found),
@@ -340,6 +342,9 @@ fn record(
             alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
         };
         let claims = claims(call, via, question, requester, lease);
+        if let Some(alike) = place.alike {
+            crowd::remember(alike, question.run_id);
+        }
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);

@@ -11,6 +11,7 @@ use super::gates::{self, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
 use super::settle;
+use crate::domain::busy::Busy;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
@@ -39,14 +40,18 @@ pub(super) fn ask(
     requesters: &[Requester],
     run_id: Uuid,
     run: QueuedRun,
-    flow: &mut Flow,
+    (flow, busy): (&mut Flow, &mut Busy),
     batch: &mut Batch,
 ) -> Result<(), DotError> {
     fail_point::at(Point::ClaimGate, &run.code);
-    let is_held = run.lease_key.as_ref().is_some_and(|key| batch.held_leases.contains(key));
-    if is_held && waits(&run) && !run.withdrawn && !run.is_late {
+    let lease = run.lease_key.clone().filter(|_| waits(&run));
+    if let Some(key) = &lease
+        && busy.is(key, Instant::now())
+        && !run.withdrawn
+        && !run.is_late
+    {
         // One of those that wait for a lease is enough to find out that it is still held.
-        batch.postponed.push(run_id);
+        batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
         return Ok(());
     }
     let mut findings = find(session, requesters, run_id, &run)?;
@@ -60,16 +65,24 @@ pub(super) fn ask(
             return Ok(());
         }
         let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
+        if let Some(key) = &lease
+            && (decision.reason == "lease_held" || decision.is_passing())
+        {
+            flow.withdraw(call);
+            busy.note(key, Instant::now());
+            batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
+            return Ok(());
+        }
+        if let Some(key) = &lease {
+            busy.forget(key);
+        }
         findings.decisions.push(decision);
         token = granted;
     }
     let gates = findings.to_json();
     if let Some(block) = gate::first_block(&findings.decisions) {
         flow.withdraw(call);
-        if block.reason == "lease_held" && waits(&run) {
-            batch.held_leases.extend(run.lease_key);
-            batch.postponed.push(run_id);
-        } else if block.is_passing() {
+        if block.is_passing() {
             batch.postponed.push(run_id);
         } else {
             batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
@@ -111,6 +124,11 @@ fn waits(run: &QueuedRun) -> bool {
     run.lease_wait && run.attempts == 0
 }
 
+/// What stands for a lease among the keys of calls. No text of SQL begins like this.
+pub(super) fn of_lease(key: &str) -> String {
+    format!("\0{key}")
+}
+
 /// As [`in_flight_key`], for a queued run.
 pub(super) fn key_of(policy: &Policy, run: &QueuedRun) -> Option<(String, i64)> {
     let (key, limit) = in_flight_key(policy, &run.code, &run.args, &run.requested_by, run.lease_key.as_deref())?;
@@ -129,7 +147,7 @@ pub(super) fn in_flight_key(
     role: &str,
     lease_key: Option<&str>,
 ) -> Option<(String, i64)> {
-    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), HOLDERS)) };
+    let Some(limit) = policy.max_in_flight_per_key else { return Some((of_lease(lease_key?), HOLDERS)) };
     let template = policy.in_flight_key.replace("{role}", role);
     Some((lease::key(&template, code, args)?, limit))
 }
