@@ -105,11 +105,19 @@ fn an_argument_never_becomes_an_option_and_never_goes_half() {
         json!({"x": ["ok", "-f"]}),
         json!({"x": -5}),
         json!({"x": {"y": 1}}),
-        json!({"y": "z".repeat(131_072)}),
+        json!({"x": "a", "y": "z".repeat(131_072)}),
     ] {
         let run = stage.ask("A", "apply", args);
         assert_eq!((run.status(), run.reason()), ("refused", "request_unformed"));
     }
+    // Of what is missing nothing else takes the place: here it would have been --dry-run.
+    stage.tool(
+        "B",
+        "echo \"$@\"",
+        "dry_run_arg = '--dry-run', script_args = ARRAY['--table', '{args.table}', '{dry_run}']",
+    );
+    let run = stage.ask("B", "verify", json!({}));
+    assert_eq!((run.status(), run.reason()), ("refused", "request_unformed"));
     assert_eq!(stage.apply("A", json!({"x": "a-b"})).0["result"]["stdout"], "a-b\n");
 }
 
