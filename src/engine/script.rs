@@ -2,19 +2,20 @@
 //! contract.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
+use tokio::net::unix::pipe::{self, Receiver};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::body::after;
 use super::exchange::{Shared, unsent};
 use super::failure::Failure;
-use super::program::{Program, Started};
+use super::program::{Ends, Program, Start};
 use super::tail::Tail;
 use super::ticket::Ticket;
 use super::{Call, Errand, MESSAGE, Outcome, Report, mask, reason};
@@ -67,7 +68,7 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
         return Err(Failure::unsent(reason::WITHHELD, "").under(ticket.departure.close()));
     }
     let not_started = |error: io::Error| Failure::unsent(reason::NOT_STARTED, format!("{}: {error}", program.path));
-    let mut process = start(&program).and_then(|started| Process::new(started, call)).map_err(not_started)?;
+    let mut process = Process::start(start, &program, call.limits.max_response_bytes).map_err(not_started)?;
     let stopped = tokio::select! {
         () = process.end() => None,
         () = &mut called_off => Some((reason::CANCELLED, "the call was called off".to_owned())),
@@ -150,7 +151,7 @@ struct Process {
     keeper: i32,
     stop: fn(i32),
     reap: fn(i32) -> bool,
-    life: Option<Receiver>,
+    life: Receiver,
     told: Vec<u8>,
     stdout: Tail,
     stderr: Tail,
@@ -158,31 +159,29 @@ struct Process {
 }
 
 impl Process {
-    fn new(started: Started, call: &Call) -> io::Result<Process> {
-        let (stdout, stderr) = (Tail::new(call.limits.max_response_bytes), Tail::new(call.limits.max_response_bytes));
+    /// Starts it, and keeps this much of each stream. All that can fail is done before: an error means that nothing was started.
+    fn start(start: Start, program: &Program, most: u64) -> io::Result<Process> {
+        let ((life, end), (stdout, out), (stderr, err)) = (pipe()?, pipe()?, pipe()?);
+        let started = start(program, Ends { stdout: out, stderr: err, life: end })?;
         let mut process = Process {
             keeper: started.keeper,
             stop: started.stop,
             reap: started.reap,
-            life: None,
+            life,
             told: Vec::new(),
-            stdout: stdout.clone(),
-            stderr: stderr.clone(),
+            stdout: Tail::new(most),
+            stderr: Tail::new(most),
             streams: tokio::task::JoinSet::new(),
         };
-        // From here on its end is seen to, whatever fails.
-        process.life = Some(Receiver::from_owned_fd(started.life)?);
-        process.streams.spawn(stdout.follow(Receiver::from_owned_fd(started.stdout)?));
-        process.streams.spawn(stderr.follow(Receiver::from_owned_fd(started.stderr)?));
+        process.streams.spawn(process.stdout.clone().follow(stdout));
+        process.streams.spawn(process.stderr.clone().follow(stderr));
         Ok(process)
     }
 
     /// Waits until nothing of it is left, and all that it wrote is read. May be dropped and called again.
     async fn end(&mut self) {
-        if let Some(life) = &mut self.life {
-            // An error is an end too.
-            while let Ok(1..) = life.read_buf(&mut self.told).await {}
-        }
+        // An error is an end too.
+        while let Ok(1..) = self.life.read_buf(&mut self.told).await {}
         let streams = &mut self.streams;
         let _ = timeout(LAST_WORDS, async { while streams.join_next().await.is_some() {} }).await;
     }
@@ -217,6 +216,12 @@ impl Process {
         self.stderr.put("stderr", &mut result);
         result.into()
     }
+}
+
+/// The end that we listen at, and the one to write to, which waits for us as any program expects.
+fn pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (write, read) = pipe::pipe()?;
+    Ok((read, write.into_blocking_fd()?))
 }
 
 impl Drop for Process {
