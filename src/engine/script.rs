@@ -24,14 +24,15 @@ use crate::domain::doubt::Finding;
 use crate::domain::script::Command;
 use crate::host;
 
-/// From the wish that it ends to giving up on it: the keeper's grace of 3 s, and what a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// From one wish that it ends to the next: the keeper's grace of 3 s, and what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What was written before the end is read for so long at most; who still writes then is none of ours.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// "I changed nothing; try again later": EX_TEMPFAIL of sysexits.h.
 const TRY_AGAIN: i32 = 75;
 
-/// Makes the call. Ends when nothing of the program is left: at `limits.total` and some seconds at the latest.
+/// Makes the call. Ends when nothing of the program is left: some seconds after `limits.total`, but for processes that the kernel
+/// does not let go of. Whoever took the run for over would repeat it beside them.
 pub(super) async fn make(call: Call, command: Command, ticket: Ticket, shared: Arc<Shared>) -> Report {
     let (run_id, attempt) = (call.run_id, call.attempt);
     let started = Instant::now();
@@ -70,6 +71,7 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
     let not_started = |error: io::Error| Failure::unsent(reason::NOT_STARTED, format!("{}: {error}", program.path));
     let mut process = Process::start(start, &program, call.limits.max_response_bytes).map_err(not_started)?;
     let stopped = tokio::select! {
+        biased;
         () = process.end() => None,
         () = &mut called_off => Some((reason::CANCELLED, "the call was called off".to_owned())),
         () = sleep_until(deadline) => {
@@ -77,11 +79,9 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
             Some((reason::TIMEOUT, format!("it did not end within {seconds} s and was stopped")))
         }
     };
-    if stopped.is_some() {
-        process.stop();
-        // What cannot be killed now is in the kernel's hands; the run must not wait for that.
-        let _ = timeout(PATIENCE, process.end()).await;
-    }
+    // A program that had ended, and whose leavings its keeper was just clearing away, was not stopped by us.
+    let stopped = stopped.filter(|_| process.status().is_none());
+    process.finish().await;
     let ended = process.status();
     let exit = match ended {
         Some(Word::NotExecuted(error)) => return Err(not_started(io::Error::from_raw_os_error(error))),
@@ -152,6 +152,7 @@ struct Process {
     stop: fn(i32),
     reap: fn(i32) -> bool,
     life: Receiver,
+    has_ended: bool,
     told: Vec<u8>,
     stdout: Tail,
     stderr: Tail,
@@ -168,6 +169,7 @@ impl Process {
             stop: started.stop,
             reap: started.reap,
             life,
+            has_ended: false,
             told: Vec::new(),
             stdout: Tail::new(most),
             stderr: Tail::new(most),
@@ -184,10 +186,15 @@ impl Process {
         while let Ok(1..) = self.life.read_buf(&mut self.told).await {}
         let streams = &mut self.streams;
         let _ = timeout(LAST_WORDS, async { while streams.join_next().await.is_some() {} }).await;
+        self.has_ended = true;
     }
 
-    fn stop(&self) {
-        (self.stop)(self.keeper);
+    /// Waits until nothing of it is left, and asks for that until then.
+    async fn finish(&mut self) {
+        while !self.has_ended {
+            (self.stop)(self.keeper);
+            let _ = timeout(PATIENCE, self.end()).await;
+        }
     }
 
     /// The first word, which is the one that counts: a program that was not executed ends too.

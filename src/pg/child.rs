@@ -104,11 +104,15 @@ pub fn start(spec: &Spec<'_>, ends: Ends) -> io::Result<i32> {
     fork_keeper(&prepared)
 }
 
-/// Asks the keeper to end the program: SIGTERM to its group, and SIGKILL to all of it 3 s later. `keeper` is not reaped yet.
+/// Asks the keeper to end the program: SIGTERM to its group, and SIGKILL to all of it 3 s later. `keeper` is not reaped yet. One
+/// that somebody has stopped goes on.
 pub fn stop(keeper: i32) {
     if keeper > 0 {
         // SAFETY: no memory is involved.
-        unsafe { libc::kill(keeper, libc::SIGTERM) };
+        unsafe {
+            libc::kill(keeper, libc::SIGTERM);
+            libc::kill(keeper, libc::SIGCONT);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -50,6 +51,29 @@ fn an_end_that_is_told_is_an_answer_and_one_that_is_not_is_none() {
     let answer = rig.run(script("/usr/bin/env", &["", "E\x08\0\0\0S\0\x7f\0\0"]));
     assert_end(&answer, Reach::NotSent, Verdict::None, "not_started");
     assert!(answer.message.contains("os error 8"), "{}", answer.message);
+}
+
+/// The life pipe's end of the one program that lives, for as long as its keeper takes.
+static LIFE: Mutex<Option<File>> = Mutex::new(None);
+static WISHES: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn an_end_that_was_told_before_the_deadline_stands_though_its_keeper_was_still_clearing_away() {
+    let rig = rig(|program, ends| {
+        let mut life = File::from(ends.life);
+        life.write_all(program.args[1].as_bytes())?;
+        *LIFE.lock().unwrap() = Some(life);
+        // It clears away until it is asked to for the second time: a run is not over before that, and nobody gives up.
+        let stop = |_| match WISHES.fetch_add(1, Ordering::SeqCst) {
+            0 => {}
+            _ => drop(LIFE.lock().unwrap().take()),
+        };
+        Ok(Started { keeper: 0, stop, reap: |_| true })
+    });
+    let mut call = script("/usr/bin/env", &["", "S\0\x02\0\0"]);
+    call.limits.total = Duration::from_millis(300);
+    assert_end(&rig.run(call), Reach::Answered, Verdict::Failed, "exit_2");
+    assert_eq!(WISHES.load(Ordering::SeqCst), 2);
 }
 
 #[test]
