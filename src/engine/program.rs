@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::domain::script::Roots;
 
@@ -15,6 +16,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// The whole environment.
     pub env: Vec<(&'static str, String)>,
+    /// After so long it is ended without being asked for: whoever started it was stopped.
+    pub most: Duration,
     /// What the kernel holds it to.
     pub limits: crate::domain::script::Limits,
 }

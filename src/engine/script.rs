@@ -26,6 +26,8 @@ use crate::host;
 
 /// From one wish that it ends to the next: the keeper's grace of 3 s, and what a busy machine needs.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// From the deadline to the moment when the keeper takes it that nobody will ask.
+const OVERDUE: Duration = Duration::from_secs(2);
 /// What was written before the end is read for so long at most; who still writes then is none of ours.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// "I changed nothing; try again later": EX_TEMPFAIL of sysexits.h.
@@ -61,7 +63,8 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
         () = &mut called_off => return Err(cancelled()),
         path = look(&command, shared, deadline) => path?,
     };
-    let program = Program { path, args: command.args, env: command.env, limits: command.limits };
+    let most = deadline.saturating_duration_since(Instant::now()) + OVERDUE;
+    let program = Program { path, args: command.args, env: command.env, most, limits: command.limits };
     let start =
         shared.scripts.start.ok_or_else(|| Failure::unsent(reason::NOT_STARTED, "nobody starts programs here"))?;
     // The last question: from here on it may run.

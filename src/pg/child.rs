@@ -1,5 +1,5 @@
 //! Starts a program that cannot outlive us: between it and this process stands a keeper of its own, which kills the program
-//! with everything that came of it when it is told to, when the program ends, and when this process dies.
+//! with everything that came of it when it is told to, when its time is over, when the program ends, and when this process dies.
 //!
 //! ```text
 //! worker (engine's thread) ── fork ── keeper: own session, subreaper, SIGTERM when the worker dies
@@ -14,6 +14,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
 mod keeper;
 mod program;
@@ -30,6 +31,8 @@ pub struct Spec<'a> {
     pub args: &'a [String],
     /// Its whole environment.
     pub env: &'a [(&'static str, String)],
+    /// The keeper ends the program by itself after this time.
+    pub most: Duration,
     /// Bytes of data for each process.
     pub memory: u64,
     /// Seconds of processor time for each process.
@@ -63,6 +66,7 @@ struct Prepared {
     stderr: OwnedFd,
     life: OwnedFd,
     parent: libc::pid_t,
+    most_ms: i64,
     memory: u64,
     cpu_s: u64,
     file: u64,
@@ -95,6 +99,7 @@ pub fn start(spec: &Spec<'_>, ends: Ends) -> io::Result<i32> {
         stderr: above(ends.stderr)?,
         life: above(ends.life)?,
         parent,
+        most_ms: i64::try_from(spec.most.as_millis()).unwrap_or(i64::MAX),
         memory: spec.memory,
         cpu_s: spec.cpu_s,
         file: spec.file,

@@ -18,6 +18,7 @@ pub fn start(program: &Program, ends: Ends) -> io::Result<Started> {
         program: &program.path,
         args: &program.args,
         env: &program.env,
+        most: program.most,
         memory: at_least_one(program.limits.memory_mb).saturating_mul(MIB),
         cpu_s: at_least_one(program.limits.cpu_s),
         file: at_least_one(program.limits.file_mb).saturating_mul(MIB),

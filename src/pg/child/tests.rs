@@ -19,7 +19,16 @@ struct Child {
 
 fn run(program: &str, args: &[String]) -> Child {
     let env = [("PATH", "/usr/bin:/bin".to_owned())];
-    let spec = Spec { program, args, env: &env, memory: 1 << 30, cpu_s: 60, file: 1 << 20, detach: || {} };
+    let spec = Spec {
+        program,
+        args,
+        env: &env,
+        most: Duration::from_secs(600),
+        memory: 1 << 30,
+        cpu_s: 60,
+        file: 1 << 20,
+        detach: || {},
+    };
     let ((stdout, out), (stderr, err), (life, end)) = (io::pipe().unwrap(), io::pipe().unwrap(), io::pipe().unwrap());
     let keeper = start(&spec, Ends { stdout: out.into(), stderr: err.into(), life: end.into() }).unwrap();
     Child { keeper, stdout, life, _stderr: stderr }
