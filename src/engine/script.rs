@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::{self, Receiver};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::body::after;
 use super::exchange::{Shared, unsent};
@@ -28,6 +29,8 @@ use crate::host;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From the deadline to the moment when the keeper takes it that nobody will ask.
 const OVERDUE: Duration = Duration::from_secs(2);
+/// Looks at files that are under way, or that hang; the helper threads are for others too.
+static LOOKS: Semaphore = Semaphore::const_new(16);
 /// What was written before the end is read for so long at most; who still writes then is none of ours.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// "I changed nothing; try again later": EX_TEMPFAIL of sysexits.h.
@@ -99,8 +102,16 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
 
 /// Whether the file may still be started, and what it is.
 async fn look(command: &Command, shared: &Shared, deadline: Instant) -> Result<String, Failure> {
+    // A file system that hangs keeps its helpers, whose calls were given up long ago; it must not get all there are.
+    let Ok(Ok(turn)) = timeout_at(deadline, LOOKS.acquire()).await else {
+        return Err(Failure::unsent(reason::NOT_STARTED, "the file systems of other scripts do not answer"));
+    };
     let (roots, user, path) = (shared.scripts.roots.clone(), shared.scripts.user, command.program.clone());
-    let found = unsent(reason::NOT_STARTED, deadline, move || Ok(host::find(&roots, &path, user))).await?;
+    let found = unsent(reason::NOT_STARTED, deadline, move || {
+        let _until_it_is_done = turn;
+        Ok(host::find(&roots, &path, user))
+    })
+    .await?;
     found.map(|program| program.real).map_err(|(_, refusal)| Failure::unsent(refusal.reason, refusal.message))
 }
 

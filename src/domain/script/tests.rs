@@ -158,6 +158,11 @@ fn a_name_means_a_path_below_a_root_or_nothing() {
         assert_eq!(paths(name).unwrap_err().reason, "program_outside_roots", "{name:?}");
     }
     assert!(Roots::parse(" , ").is_empty());
+    let meant = |name, requested| roots.meant(name, requested).map_err(|refusal| refusal.reason);
+    assert_eq!(meant("a.sh", Some("/srv/x/a.sh")), Ok("/srv/x/a.sh".into()));
+    assert_eq!(meant("a.sh", Some("/srv/x/b.sh")), Ok("/opt/dots/a.sh".into()));
+    assert_eq!(meant("a.sh", None), Ok("/opt/dots/a.sh".into()));
+    assert_eq!(meant("/etc/passwd", Some("/etc/passwd")), Err("program_outside_roots"));
 }
 
 proptest! {
