@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::batch::Batch;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
 use super::settle;
@@ -172,8 +172,14 @@ fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &Que
     findings.decisions.push(deadline(run));
     if gate::first_block(&findings.decisions).is_none() {
         let first = std::mem::take(&mut findings.decisions);
-        let question =
-            Question { code: &run.code, mode: run.mode, args: &run.args, run_id, process_run_id: run.process_run_id };
+        let question = Question {
+            code: &run.code,
+            mode: run.mode,
+            args: &run.args,
+            run_id,
+            process_run_id: run.process_run_id,
+            disk: Disk::Later(run.target.as_deref()),
+        };
         findings = gates::ask(session, &question);
         findings.decisions.splice(0..0, first);
         findings.decisions.extend(changed(run, &findings));
