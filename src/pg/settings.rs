@@ -23,12 +23,6 @@ pub fn is_own_transaction(xid: u32) -> bool {
     unsafe { pg_sys::TransactionIdIsCurrentTransactionId(pg_sys::TransactionId::from(xid)) }
 }
 
-/// The id of the current transaction as a whole; 0 while it has none, as before it has written anything.
-pub fn top_transaction() -> u32 {
-    // SAFETY: reads backend-local transaction state.
-    unsafe { pg_sys::GetTopTransactionIdIfAny() }.into_inner()
-}
-
 /// The value of any setting, whoever asks; `None` where nobody has defined it.
 pub fn of_others(name: &CStr) -> Option<String> {
     // SAFETY: a C string; the result is NULL or a C string that lasts until the setting changes, and is copied here.

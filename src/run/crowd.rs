@@ -1,12 +1,8 @@
 //! Other runs of the same tool: the one that will do instead of a new one, and the one that is in a new one's way.
 //! Only for runs that ask for it (`domain::via`).
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use pgrx::pg_sys::Oid;
 use serde_json::json;
-use uuid::Uuid;
 
 use super::request::Requested;
 use crate::domain::call::Call;
@@ -20,26 +16,6 @@ use crate::pg::settings;
 use crate::store::event::{self, Remark};
 use crate::store::{crowd, ledger};
 
-thread_local! {
-    /// The runs that this transaction has made and that may stand for others like them, and which transaction that is.
-    static OWN: RefCell<(u32, HashMap<i64, Uuid>)> = RefCell::default();
-}
-
-/// Remembers a run for the rest of this transaction, which may not be able to see those of others as they are.
-pub(super) fn remember(alike: i64, run_id: Uuid) {
-    let transaction = settings::top_transaction();
-    OWN.with_borrow_mut(|own| {
-        if own.0 != transaction {
-            *own = (transaction, HashMap::new());
-        }
-        own.1.insert(alike, run_id);
-    });
-}
-
-fn own(alike: i64) -> Option<Uuid> {
-    OWN.with_borrow(|own| own.1.get(&alike).copied().filter(|_| own.0 == settings::top_transaction()))
-}
-
 /// A queued run of the same role, tool, mode and arguments that was not started yet, for a call that would have one and names
 /// no process run of its own. It is held until this transaction
 /// ends, so that it starts when everything that this transaction did is there to be seen.
@@ -50,13 +26,8 @@ pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<
     if !via.coalesce || call.process_run_id.is_some() || !call.mode.calls_engine() {
         return Ok(None);
     }
-    let found = if !settings::has_one_snapshot() {
-        crowd::hold_queued(requester, call)?
-    } else if let Some(own) = own(call.alike(requester.to_u32())) {
-        crowd::own_queued(requester, call, own)?
-    } else {
-        None
-    };
+    let find = if settings::has_one_snapshot() { crowd::own_queued } else { crowd::hold_queued };
+    let found = find(requester, call)?;
     let Some(run_id) = found else { return Ok(None) };
     let Some(row) = ledger::whole(run_id)? else { return Ok(None) };
     let detail = json!({"source": via.source, "source_ref": via.source_ref, "actor": via.actor});

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::breaker;
 use super::crowd;
 use super::depth;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::session::Session;
 use super::wait;
 use crate::domain::call::{Call, Raw};
@@ -150,6 +150,7 @@ pub(super) fn request(
         args: &call.args,
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
+        disk: Disk::Asked,
     };
     let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
     ask_capacity(session, requester, via, &question, &mut findings)?;
@@ -342,9 +343,6 @@ fn record(
             alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
         };
         let claims = claims(call, via, question, requester, lease);
-        if let Some(alike) = place.alike {
-            crowd::remember(alike, question.run_id);
-        }
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
     } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
         log_refusal(question.run_id, call, block);

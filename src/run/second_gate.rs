@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::batch::Batch;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
 use super::settle;
@@ -66,15 +66,11 @@ pub(super) fn ask(
         }
         let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
         if let Some(key) = &lease
-            && (decision.reason == "lease_held" || decision.is_passing())
+            && must_wait(busy, key, &decision)
         {
             flow.withdraw(call);
-            busy.note(key, Instant::now());
             batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
             return Ok(());
-        }
-        if let Some(key) = &lease {
-            busy.forget(key);
         }
         findings.decisions.push(decision);
         token = granted;
@@ -117,6 +113,17 @@ fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch
         }
     }
     false
+}
+
+/// Whether a run that waits for this lease goes on waiting; remembers it for the others.
+fn must_wait(busy: &mut Busy, key: &str, decision: &Decision) -> bool {
+    let is_held = decision.reason == "lease_held" || decision.is_passing();
+    if is_held {
+        busy.note(key, Instant::now());
+    } else {
+        busy.forget(key);
+    }
+    is_held
 }
 
 /// True for a run that was queued to wait for its lease, and that no delivery has been made of.
@@ -165,8 +172,14 @@ fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &Que
     findings.decisions.push(deadline(run));
     if gate::first_block(&findings.decisions).is_none() {
         let first = std::mem::take(&mut findings.decisions);
-        let question =
-            Question { code: &run.code, mode: run.mode, args: &run.args, run_id, process_run_id: run.process_run_id };
+        let question = Question {
+            code: &run.code,
+            mode: run.mode,
+            args: &run.args,
+            run_id,
+            process_run_id: run.process_run_id,
+            disk: Disk::Later(run.target.as_deref()),
+        };
         findings = gates::ask(session, &question);
         findings.decisions.splice(0..0, first);
         findings.decisions.extend(changed(run, &findings));

@@ -11,19 +11,18 @@ use crate::domain::call::Call;
 use crate::domain::decide::InTheWay;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
+use crate::pg::settings;
 
 /// The oldest queued run `q` of role $4 with this tool, mode and arguments that nothing was done for yet, of those that may
 /// stand for others.
 macro_rules! like_it {
-    ($and:literal, $columns:literal, $where:literal) => {
+    ($and:literal, $columns:literal) => {
         concat!(
             "SELECT ",
             $columns,
             " FROM dot_wrapper.dot_queue q
              JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
-             WHERE ",
-            $where,
-            "q.alike = $5 AND q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested
+             WHERE q.alike = $5 AND q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested
                AND q.available_at < 'infinity' AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
                AND r.start_by - clock_timestamp() > (r.start_by - r.requested_at) / 2
              ORDER BY q.seq ",
@@ -38,19 +37,20 @@ macro_rules! like_it {
 /// # Errors
 /// XX000 only.
 pub fn hold_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError> {
-    let sql = like_it!("LIMIT 1 FOR KEY SHARE OF q SKIP LOCKED", "q.run_id", "");
+    let sql = like_it!("LIMIT 1 FOR KEY SHARE OF q SKIP LOCKED", "q.run_id");
     spi::row(sql, &args(requester, call), |row| spi::need_uuid(row, 1))
 }
 
-/// The same, if it is this run, which this very transaction has made: nobody else sees it, and so nobody takes it up.
+/// The same, of those that this very transaction has made: nobody else sees them, and so nobody takes them up. For
+/// transactions that cannot see whether what others made is still queued.
 ///
 /// # Errors
 /// XX000 only.
-pub fn own_queued(requester: Oid, call: &Call, run_id: Uuid) -> Result<Option<Uuid>, DotError> {
-    // By its id alone: a SERIALIZABLE transaction that looked for others would be in the way of theirs.
-    let sql = like_it!("LIMIT 1", "q.run_id", "q.run_id = $6 AND ");
-    let [code, mode, args, role, alike] = args(requester, call);
-    spi::row(sql, &[code, mode, args, role, alike, spi::uuid(run_id).into()], |row| spi::need_uuid(row, 1))
+pub fn own_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError> {
+    let sql = like_it!("DESC LIMIT 10", "q.run_id, q.xmin::text::bigint");
+    let found = spi::rows(sql, &args(requester, call), |row| Ok((spi::need_uuid(row, 1)?, spi::need::<i64>(row, 2)?)))?;
+    let own = |(_, xmin): &(Uuid, i64)| u32::try_from(*xmin).is_ok_and(settings::is_own_transaction);
+    Ok(found.into_iter().find(own).map(|(run_id, _)| run_id))
 }
 
 /// Lets nobody join these runs any more, since the worker wants them: who has joined is waited for, others ask for a run of
