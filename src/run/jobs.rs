@@ -239,11 +239,11 @@ impl From<Refused> for Fault {
 
 impl From<Caught> for Fault {
     fn from(caught: Caught) -> Fault {
+        if foreign::is_for_a_moment(&caught) {
+            return Fault::NotNow(caught.message);
+        }
         if caught.is_retryable_or_cancel() {
             caught.raise();
-        }
-        if caught.is_lock_timeout() {
-            return Fault::NotNow(caught.message);
         }
         if rules::is_final_code(&caught.sqlstate) {
             return Fault::Misuse(DotError::new(SqlState::InvalidParameterValue, caught.message));
