@@ -71,7 +71,7 @@ pub fn look(extension: &Extension) -> Result<Looked, DotError> {
             Taking { extension, source: &source, table: &table, requester }.take(&mut looked)?
         }
     }
-    looked.again = job_link::next_due(&source.relation)?;
+    looked.again = looked.again.into_iter().chain(job_link::next_due(&source.relation)?).min();
     Ok(looked)
 }
 
@@ -82,7 +82,8 @@ pub(super) fn no_role(source: &Source) -> String {
 /// Jobs whose runs have moved.
 fn tell(source: &Source, table: &Table, looked: &mut Looked) -> Result<(), DotError> {
     let moved = job_link::changed(&source.relation, source.batch)?;
-    looked.more |= i64::try_from(moved.len()).is_ok_and(|n| n == source.batch);
+    looked.more |= is_full(&moved, source);
+    let mut complaints = Complaints::default();
     for (id, run_id) in moved {
         if !foreign::has_time() {
             looked.more = true;
@@ -95,12 +96,17 @@ fn tell(source: &Source, table: &Table, looked: &mut Looked) -> Result<(), DotEr
                 job_link::trouble(&source.relation, &id, MOMENT, &why)?;
             }
             Err(Refused::Failed(why)) => {
-                complain(source, &id, &format!("its outcome cannot be written: {why}"));
+                complaints.add(&id, format!("its outcome cannot be written: {why}"));
                 job_link::trouble(&source.relation, &id, REST, &why)?;
             }
         }
     }
+    complaints.log(source);
     Ok(())
+}
+
+fn is_full<T>(found: &[T], source: &Source) -> bool {
+    i64::try_from(found.len()).is_ok_and(|n| n == source.batch)
 }
 
 fn tell_one(source: &Source, table: &Table, id: &str, standing: &Standing) -> Result<(), Refused> {
@@ -131,6 +137,11 @@ impl Taking<'_> {
     fn take(&self, looked: &mut Looked) -> Result<(), DotError> {
         let source = self.source;
         let but = job_link::passed_over(&source.relation)?;
+        if but.len() >= job_link::PASSED_OVER {
+            // Those behind could not be told from those that rest.
+            looked.trouble = Some(format!("{} jobs of {} could not be taken or told", but.len(), source.relation));
+            return Ok(());
+        }
         let max_payload = guc::max_args_bytes() + rules::MARGIN;
         let jobs = match self.table.waiting(&but, max_payload, source.batch) {
             Ok(jobs) => jobs,
@@ -139,29 +150,41 @@ impl Taking<'_> {
                 return Ok(());
             }
         };
-        if jobs.is_empty() {
-            return Ok(());
+        if !jobs.is_empty() && !self.each(&jobs, looked)? {
+            // A table that objects to all of them is not worn out.
+            looked.again = Some(MOMENT);
+        } else {
+            looked.more |= is_full(&jobs, source);
         }
-        looked.more |= i64::try_from(jobs.len()).is_ok_and(|n| n == source.batch);
+        Ok(())
+    }
+
+    /// One after the other. Whether any of them has got on.
+    fn each(&self, jobs: &[Job], looked: &mut Looked) -> Result<bool, DotError> {
+        let source = self.source;
         let wishes: Vec<_> = jobs.iter().map(|job| rules::request(&source.relation, job)).collect();
         let codes: Vec<String> = wishes.iter().flatten().filter_map(|raw| raw.code.clone()).collect();
         // One sitting of the gates for all of them. The second gate asks again before anything is sent.
         let mut session = extension::as_owner(self.extension, || Session::open(self.extension, Some(&codes)))?;
+        let mut complaints = Complaints::default();
+        let mut moves = false;
         for (job, raw) in jobs.iter().zip(wishes) {
             if !foreign::has_time() {
                 looked.more = true;
                 break;
             }
             match self.one(&mut session, job, raw) {
-                Ok(code) => looked.codes.push(code),
-                Err(Fault::Misuse(why)) => self.refuse(job, &why)?,
-                Err(Fault::NotNow(why)) => {
-                    job_link::trouble(&source.relation, &job.id, MOMENT, &why)?;
+                Ok(code) => {
+                    moves = true;
+                    looked.codes.push(code);
                 }
-                Err(Fault::Failed(why)) => self.rest(job, &why)?,
+                Err(Fault::Misuse(why)) => moves |= self.refuse(job, &why, &mut complaints)?,
+                Err(Fault::NotNow(why)) => job_link::trouble(&source.relation, &job.id, MOMENT, &why)?,
+                Err(Fault::Failed(why)) => self.rest(job, &why, &mut complaints)?,
             }
         }
-        Ok(())
+        complaints.log(source);
+        Ok(moves)
     }
 
     /// One job: the run, the job's row and the link between them, or none of it. The run's tool.
@@ -191,23 +214,26 @@ impl Taking<'_> {
         })?
     }
 
-    /// A job that can never become a run ends here.
-    fn refuse(&self, job: &Job, why: &DotError) -> Result<(), DotError> {
+    /// A job that can never become a run ends here; false when it cannot be written.
+    fn refuse(&self, job: &Job, why: &DotError, complaints: &mut Complaints) -> Result<bool, DotError> {
         let standing = Standing::misuse(why);
         let said = one_line(standing.message.as_deref().unwrap_or_default());
         match self.table.write(&job.id, &standing) {
             Ok(()) => {
                 let (id, relation) = (shorten(&job.id), &self.source.relation);
                 log::line(&format!("dot_wrapper: job {id} of {relation} is refused: {said}"));
-                job_link::unlink(relation, &job.id)
+                job_link::unlink(relation, &job.id).map(|()| true)
             }
-            Err(refused) => self.rest(job, &format!("{said}; and it cannot be refused: {}", refused.text())),
+            Err(refused) => {
+                let why = format!("{said}; and it cannot be refused: {}", refused.text());
+                self.rest(job, &why, complaints).map(|()| false)
+            }
         }
     }
 
     /// A job with which something is wrong that somebody may put right.
-    fn rest(&self, job: &Job, why: &str) -> Result<(), DotError> {
-        complain(self.source, &job.id, why);
+    fn rest(&self, job: &Job, why: &str, complaints: &mut Complaints) -> Result<(), DotError> {
+        complaints.add(&job.id, why.to_owned());
         job_link::trouble(&self.source.relation, &job.id, REST, &one_line(why))
     }
 }
@@ -252,7 +278,26 @@ impl From<Caught> for Fault {
     }
 }
 
-fn complain(source: &Source, id: &str, why: &str) {
-    let (id, relation, why) = (shorten(id), &source.relation, one_line(why));
-    log::line(&format!("dot_wrapper: job {id} of {relation}: {why}; it is tried again in {} s", REST.as_secs()));
+/// Jobs that rest from now on: one line in the log, however many they are.
+#[derive(Default)]
+struct Complaints {
+    first: Option<(String, String)>,
+    others: usize,
+}
+
+impl Complaints {
+    fn add(&mut self, id: &str, why: String) {
+        match self.first {
+            Some(_) => self.others += 1,
+            None => self.first = Some((shorten(id), why)),
+        }
+    }
+
+    fn log(self, source: &Source) {
+        let Some((id, why)) = self.first else { return };
+        let more = if self.others > 0 { format!(" (and {} more)", self.others) } else { String::new() };
+        let (relation, why) = (&source.relation, one_line(&why));
+        let rest = REST.as_secs();
+        log::line(&format!("dot_wrapper: job {id} of {relation}{more}: {why}; it is tried again in {rest} s"));
+    }
 }

@@ -11,8 +11,8 @@ use crate::domain::job::Standing;
 use crate::domain::state::RunStatus;
 use crate::error;
 
-/// Jobs that are passed over at a time because something is wrong with them.
-const PASSED_OVER: i64 = 1_000;
+/// The most jobs that are passed over because something is wrong with them. Where so many rest, none is taken.
+pub const PASSED_OVER: usize = 1_000;
 
 /// Notes that a job waits for a run. `changed`: the run may have moved before anybody knew of the job.
 ///
@@ -88,7 +88,7 @@ pub fn trouble(relation: &str, job_id: &str, pause: Duration, what: &str) -> Res
     spi::run(sql, &[relation.into(), job_id.into(), pause.as_secs_f64().into(), what.into()]).map(drop)
 }
 
-/// Jobs that are not to be taken yet. Forgets those whose time has come.
+/// Jobs that are not to be taken yet, at most [`PASSED_OVER`]. Forgets those whose time has come.
 ///
 /// # Errors
 /// XX000 only.
@@ -97,7 +97,8 @@ pub fn passed_over(relation: &str) -> Result<Vec<String>, DotError> {
     spi::run(sql, &[])?;
     let sql = "SELECT l.job_id FROM dot_wrapper.job_link l
                WHERE l.trouble IS NOT NULL AND l.relation = $1 AND l.due > clock_timestamp() LIMIT $2";
-    spi::rows(sql, &[relation.into(), PASSED_OVER.into()], |row| spi::need(row, 1))
+    let most = i64::try_from(PASSED_OVER).unwrap_or(i64::MAX);
+    spi::rows(sql, &[relation.into(), most.into()], |row| spi::need(row, 1))
 }
 
 /// How long until the first of the jobs that rest is to be touched again; `None` when none rests.
