@@ -13,6 +13,7 @@ use crate::domain::call::{Raw, shorten};
 use crate::domain::decide::one_line;
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::job::{self as rules, Job, Standing};
+use crate::domain::state::RunStatus;
 use crate::domain::via::{Source as Origin, Via};
 use crate::guc;
 use crate::pg::caught::Caught;
@@ -42,6 +43,8 @@ pub struct Looked {
     pub codes: Vec<String>,
     /// Why nothing can be taken or told at all.
     pub trouble: Option<String>,
+    /// Why jobs wait that could be taken otherwise.
+    pub held: Option<String>,
 }
 
 /// Tells jobs how their runs stand, and takes those that wait if `queue.worker.enabled` says so.
@@ -167,12 +170,16 @@ impl Taking<'_> {
         // One sitting of the gates for all of them. The second gate asks again before anything is sent.
         let mut session = extension::as_owner(self.extension, || Session::open(self.extension, Some(&codes)))?;
         let mut complaints = Complaints::default();
-        let mut moves = false;
+        let (mut moves, mut put_off) = (false, PutOff::default());
         for (job, raw) in jobs.iter().zip(wishes) {
             if !foreign::has_time() {
                 looked.more = true;
                 break;
             }
+            if put_off.covers(&raw) {
+                continue;
+            }
+            let kind = kind_of(&raw);
             match self.one(&mut session, job, raw) {
                 Ok(code) => {
                     moves = true;
@@ -180,6 +187,11 @@ impl Taking<'_> {
                 }
                 Err(Fault::Misuse(why)) => moves |= self.refuse(job, &why, &mut complaints)?,
                 Err(Fault::NotNow(why)) => job_link::trouble(&source.relation, &job.id, MOMENT, &why)?,
+                Err(Fault::PutOff(why)) => {
+                    looked.held.get_or_insert_with(|| why.clone());
+                    job_link::trouble(&source.relation, &job.id, MOMENT, &why)?;
+                    put_off.0.extend(kind);
+                }
                 Err(Fault::Failed(why)) => self.rest(job, &why, &mut complaints)?,
             }
         }
@@ -203,6 +215,10 @@ impl Taking<'_> {
             let raw = raw?;
             let requested = extension::as_owner(self.extension, || request::in_session(session, raw, via, worker))?;
             let (standing, code) = job_link::standing(requested.run_id)?;
+            if let Some(why) = put_off(&standing, &code) {
+                // With the run's row: what remains is a job that waits.
+                return Err(Fault::PutOff(why));
+            }
             self.table.write(&job.id, &standing)?;
             if standing.is_over() {
                 job_link::unlink(relation, &job.id)?;
@@ -238,12 +254,42 @@ impl Taking<'_> {
     }
 }
 
+/// Kinds of jobs that are let in later: the rest of them is not asked for in this look, and keeps its place.
+#[derive(Default)]
+struct PutOff(Vec<Kind>);
+
+/// Tool and mode.
+type Kind = (Option<String>, Option<String>);
+
+fn kind_of(raw: &Result<Raw, DotError>) -> Option<Kind> {
+    raw.as_ref().ok().map(|raw| (raw.code.clone(), raw.mode.clone()))
+}
+
+impl PutOff {
+    fn covers(&self, raw: &Result<Raw, DotError>) -> bool {
+        !self.0.is_empty() && kind_of(raw).is_some_and(|kind| self.0.contains(&kind))
+    }
+}
+
+/// Why the job waits whose run was refused; `None` when it does not.
+fn put_off(standing: &Standing, code: &str) -> Option<String> {
+    let reason = standing.reason.as_deref().filter(|_| standing.status == RunStatus::Refused)?;
+    let said = standing.message.as_deref().unwrap_or(reason);
+    match reason {
+        reason if !rules::is_put_off(reason) => None,
+        "toggle_off" => Some(said.to_owned()),
+        _ => Some(format!("{}: {said}", shorten(code))),
+    }
+}
+
 /// Why a job has not become a run.
 enum Fault {
     /// It never can.
     Misuse(DotError),
     /// Somebody is in the way.
     NotNow(String),
+    /// Nothing of its kind is let in at the moment.
+    PutOff(String),
     /// Something is wrong that somebody may put right.
     Failed(String),
 }

@@ -60,7 +60,7 @@ fn a_job_that_is_queued_again_is_the_same_run() {
     assert_eq!((&again["run_id"], jobs.runs(id).len(), jobs.bench.agent.count()), (&done["run_id"], 1, 1));
 
     // A refusal does not use the key up.
-    jobs.bench.exec("UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'");
+    jobs.bench.exec("UPDATE dot_config SET value = '0' WHERE key = 'fs_snapshot_present'");
     let refused = jobs.apply("DOT-3");
     jobs.until(refused, "refused");
     jobs.bench.open();
