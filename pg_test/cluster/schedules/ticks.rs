@@ -195,6 +195,7 @@ fn an_event_that_a_tick_could_not_see_yet_covers_it_before_it_is_sent() {
     bench.agent.release(&held, Reply::succeeded());
     assert_eq!(bench.until(&asked, "refused").reason(), "covered");
     assert_eq!(bench.block(&asked, "send").0, "overlap");
+    bench.agent.wait_for(2);
     bench.drain();
     assert_eq!(bench.agent.count(), 2);
 }
