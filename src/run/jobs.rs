@@ -30,6 +30,9 @@ const REST: Duration = Duration::from_secs(60);
 /// How long a job rests that somebody has locked, or whose request was in somebody's way.
 const MOMENT: Duration = Duration::from_secs(2);
 
+/// How long a job rests whose run was let in and then refused: whatever the gates say in turns, that many runs and no more.
+const AGAIN: Duration = Duration::from_secs(10);
+
 /// What a look came to.
 #[derive(Debug, Default)]
 pub struct Looked {
@@ -119,12 +122,35 @@ fn tell_one(source: &Source, table: &Table, id: &str, standing: &Standing) -> Re
         Found::Gone => false,
         Found::Locked => true,
     };
+    if is_there && put_back(source, table, id, standing)? {
+        return Ok(());
+    }
     if is_there {
         table.write(id, standing)?;
     }
     // Who has deleted the job wants to hear no more of it.
     let over = standing.is_over() || !is_there;
     if over { job_link::unlink(&source.relation, id) } else { job_link::shown(&source.relation, id) }.map_err(own)
+}
+
+/// Lets a job wait again whose run was let in and then refused, as when the toggle went off meanwhile. False where the
+/// refusal is the job's end, or the table wants no job to wait again.
+fn put_back(source: &Source, table: &Table, id: &str, standing: &Standing) -> Result<bool, Refused> {
+    let own = |error: DotError| Refused::Failed(error.message);
+    let Some(run_id) = standing.run_id else { return Ok(false) };
+    if !job_link::is_put_off(run_id, standing).map_err(own)? {
+        return Ok(false);
+    }
+    match table.put_back(id) {
+        Ok(()) => {
+            job_link::unlink(&source.relation, id).map_err(own)?;
+            let why = one_line(standing.message.as_deref().unwrap_or_default());
+            job_link::trouble(&source.relation, id, AGAIN, &why).map_err(own)?;
+            Ok(true)
+        }
+        Err(Refused::NotNow(why)) => Err(Refused::NotNow(why)),
+        Err(Refused::Failed(_)) => Ok(false),
+    }
 }
 
 /// What jobs are taken with.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::spi;
 use crate::domain::error::DotError;
-use crate::domain::job::Standing;
+use crate::domain::job::{self, Standing};
 use crate::domain::state::RunStatus;
 use crate::error;
 
@@ -44,6 +44,19 @@ pub fn changed(relation: &str, limit: i64) -> Result<Vec<(String, Uuid)>, DotErr
                WHERE l.changed AND l.relation = $1 AND l.due <= clock_timestamp() AND l.run_id IS NOT NULL
                ORDER BY l.due LIMIT $2 FOR UPDATE OF l SKIP LOCKED";
     spi::rows(sql, &[relation.into(), limit.into()], |row| Ok((spi::need(row, 1)?, spi::need_uuid(row, 2)?)))
+}
+
+/// Whether a run was refused before any attempt of it, for a reason that lets its job wait.
+///
+/// # Errors
+/// XX000 only.
+pub fn is_put_off(run_id: Uuid, standing: &Standing) -> Result<bool, DotError> {
+    let reason = standing.reason.as_deref().filter(|_| standing.status == RunStatus::Refused);
+    if !reason.is_some_and(job::is_put_off) {
+        return Ok(false);
+    }
+    let sql = "SELECT r.attempts = 0 FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
+    Ok(spi::row(sql, &[spi::uuid(run_id).into()], |row| spi::need(row, 1))?.unwrap_or(false))
 }
 
 /// Where a run stands, and its tool.

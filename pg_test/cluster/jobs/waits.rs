@@ -58,3 +58,23 @@ fn a_job_waits_while_the_queue_is_full_and_holds_up_no_other_tool() {
     }
     assert_eq!((jobs.bench.agent.count(), jobs.links()), (7, 0));
 }
+
+#[test]
+fn a_job_whose_run_waits_when_the_toggle_goes_off_waits_again_and_runs_when_it_is_on() {
+    let jobs = Jobs::shared();
+    jobs.bench.agent.reply(Reply::Hold);
+    let first = jobs.apply("DOT-1");
+    let request = jobs.bench.agent.wait_for(1).remove(0);
+    jobs.bench.agent.reply(Reply::succeeded());
+    let next = jobs.apply("DOT-1");
+    jobs.until(next, "running");
+    jobs.bench.exec(OFF);
+    jobs.bench.agent.release(&request, Reply::succeeded());
+    jobs.until(first, "succeeded");
+    jobs.until(next, "queued");
+    let reasons = |id| jobs.runs(id).iter().map(|run| run.0["reason"].to_string()).collect::<Vec<_>>();
+    assert_eq!((reasons(next), &jobs.job(next)["finished_at"]), (vec!["\"toggle_off\"".to_owned()], &json!(null)));
+    jobs.bench.open();
+    jobs.until(next, "succeeded");
+    assert_eq!((jobs.runs(next).len(), jobs.bench.agent.count(), jobs.links()), (2, 2, 0));
+}
