@@ -23,8 +23,9 @@ type Failed = pgrx::heap_tuple::PgHeapTupleError;
 fn take_request<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Failed> {
     let mut row = Columns(new_row(trigger).into_owned());
     let Some(code) = row.get::<String>("code") else {
-        // PostgreSQL says best that it is missing, once the policy lets the row through.
+        // PostgreSQL says best that it is missing, once the policy lets the row through; nor may another trigger fill it in.
         row.own();
+        row.refuse("no code was given".to_owned());
         return Ok(Some(row.0));
     };
     let now = clock_timestamp();
@@ -57,7 +58,9 @@ fn take_request<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a,
         row.set("args", Some(JsonText("{}".to_owned())));
     }
     match taken {
-        Taken::Back | Taken::Twice => {}
+        Taken::Back => {}
+        // The old row may be going at this moment; then this one is inserted, and it has no run.
+        Taken::Twice => row.refuse("another row has, or had a moment ago, this id; give a new one".to_owned()),
         Taken::Misuse { message } => {
             if is_large {
                 row.set("args", None::<JsonText>);
@@ -136,6 +139,7 @@ impl Columns<'_> {
         self.set("actor", words.actor.clone());
     }
 
+    /// It has no run, whatever was in the columns.
     fn refuse(&mut self, message: String) {
         self.set("run_id", None::<pgrx::Uuid>);
         self.set("run_status", Some("refused".to_owned()));

@@ -65,6 +65,7 @@ pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
 pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
@@ -89,6 +90,7 @@ pub(super) fn in_session(
 ) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     match crowd::coalesce(requester.oid, &via, &call)? {
         Some(found) => Ok(found),

@@ -168,7 +168,7 @@ fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<i64, DotError> {
     let sql = format!(
         "WITH fits AS MATERIALIZED (
             SELECT w.id FROM {0}.dot_run_request w JOIN dot_wrapper.dot_run r ON r.run_id = w.run_id
-            WHERE w.finished_at IS NULL AND {which} LIMIT {BATCH}
+            WHERE w.finished_at IS NULL AND w.requested_by_oid = r.requested_by_oid AND {which} LIMIT {BATCH}
         ), mine AS MATERIALIZED (
             SELECT w.id FROM {0}.dot_run_request w WHERE w.id IN (SELECT f.id FROM fits f) FOR NO KEY UPDATE SKIP LOCKED
         ), done AS (

@@ -2,6 +2,7 @@
 //! Over HTTP it is tested by .ci/directus.
 
 mod attempts;
+mod forged;
 mod outcome;
 mod restored;
 mod rows;
