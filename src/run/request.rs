@@ -150,7 +150,8 @@ pub(super) fn request(
         args: &call.args,
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
-        disk: Disk::Asked,
+        // Jobs are taken by the worker.
+        disk: if via.source == Source::Job { Disk::IfNeeded } else { Disk::Asked },
     };
     let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
     ask_capacity(session, requester, via, &question, &mut findings)?;
