@@ -11,7 +11,7 @@ use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::session;
 use crate::run::leases;
-use crate::store::{attempt, extension, grant, port, queue, request};
+use crate::store::{attempt, extension, grant, mirror, port, queue};
 
 /// No more often than this, however busy the worker is.
 pub const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ impl Tending {
 
     /// Does what is due.
     pub fn step(&mut self, context: &Context) -> Result<Found, Trouble> {
-        if request::has_missed() {
+        if mirror::has_missed() {
             self.by(TEND_EVERY);
         }
         let now = Instant::now();
@@ -72,13 +72,13 @@ impl Tending {
 
     fn tend(&mut self, context: &Context, now: Instant) -> Result<Found, Trouble> {
         let (poll, worker) = (guc::poll_interval(), context.identity);
-        let behind = request::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + poll);
+        let behind = mirror::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + poll);
         let tended = turn::transaction(context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
                 return Ok(Tended { found: Found::default(), more: false, due: None });
             }
             if behind {
-                request::catch_up()?;
+                mirror::catch_up()?;
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
