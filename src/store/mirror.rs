@@ -102,6 +102,7 @@ pub fn catch_up() -> Result<(), DotError> {
         Ok(left) => MISSED.set(left > 0),
         Err(Refused::NotNow(_)) => MISSED.set(true),
         Err(Refused::Failed(why)) => {
+            MISSED.set(true);
             let what = format!("dot_run_request is not kept up: {why}");
             return Err(DotError::new(SqlState::ObjectNotInPrerequisiteState, what));
         }

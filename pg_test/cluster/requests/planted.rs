@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{apply, row, served, until_says};
-use crate::harness::{Bench, Run};
+use crate::harness::bench::db_error;
+use crate::harness::{Bench, Reply, Run, until};
 
 /// A role that may put triggers on the table, and that notes in `ran` who runs its functions.
 struct Planter<'a> {
@@ -166,4 +167,66 @@ fn the_doctor_tells_of_triggers_on_our_own_tables() {
                  EXECUTE FUNCTION pg_catalog.suppress_redundant_updates_trigger()";
     bench.connect_as(&role).batch_execute(plant).unwrap();
     assert!(bench.one::<String>(found, &[]).starts_with("WARN DROP TRIGGER plant ON dot_wrapper.dot_queue;"));
+}
+
+fn raising(bench: &Bench, what: &str) {
+    bench.exec(&format!(
+        "CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN {what}; RETURN NEW; END$$;
+         CREATE OR REPLACE TRIGGER broken AFTER UPDATE ON dot_run_request FOR EACH ROW EXECUTE FUNCTION broken()"
+    ));
+}
+
+/// Codes that say that the whole transaction has to end: said by a trigger, they say nothing about the run's.
+#[test]
+fn a_trigger_that_asks_for_the_transactions_end_keeps_no_run_from_its_own() {
+    let (bench, role) = served(Bench::own(&["dot_wrapper.poll_interval = 1s"]));
+    let mut all = Vec::new();
+    for state in ["40001", "40P01", "57014", "57P01", "53100", "53200"] {
+        raising(&bench, &format!("RAISE EXCEPTION 'broken' USING ERRCODE = '{state}'"));
+        let asked = apply(&bench, &role, "DOT-1");
+        bench.until(&Run(asked.clone()), "succeeded");
+        assert_eq!(row(&bench, &asked["id"])["run_status"], "queued", "{state}");
+        all.push(asked);
+    }
+    bench.exec("DROP TRIGGER broken ON dot_run_request");
+    for asked in all {
+        until_says(&bench, &asked, "succeeded");
+    }
+}
+
+#[test]
+fn a_slow_trigger_holds_up_neither_runs_nor_leases() {
+    let (bench, role) = served(Bench::own(&["dot_wrapper.poll_interval = 1s"]));
+    bench.exec("UPDATE dot_wrapper.policy SET lease_ttl_s = 10 WHERE scope = 'engine'");
+    bench.agent.reply(Reply::Hold);
+    let kept = apply(&bench, &role, "DOT-1");
+    let held = bench.agent.wait_for(1).pop().unwrap();
+    until_says(&bench, &kept, "running");
+    raising(&bench, "PERFORM pg_sleep(600)");
+    bench.agent.reply(Reply::succeeded());
+    let asked = apply(&bench, &role, "DOT-2");
+    bench.until(&Run(asked.clone()), "succeeded");
+    assert_eq!(row(&bench, &asked["id"])["run_status"], "queued");
+    let sql = "SELECT expires_at::text FROM dot_iu_runtime_lease WHERE lease_key = 'tool:DOT-1'";
+    let granted: String = bench.one(sql, &[]);
+    until("the lease has been renewed", || (bench.one::<String>(sql, &[]) > granted).then_some(()));
+    bench.agent.release(&held, Reply::succeeded());
+    bench.until(&Run(kept.clone()), "succeeded");
+    bench.exec("DROP TRIGGER broken ON dot_run_request");
+    until_says(&bench, &asked, "succeeded");
+    until_says(&bench, &kept, "succeeded");
+}
+
+/// Somebody's own cancel is his, and ends his transaction.
+#[test]
+fn a_cancel_of_the_session_itself_is_not_taken_for_a_triggers_fault() {
+    let (bench, role) = served(Bench::own(&["dot_wrapper.worker_enabled = off"]));
+    bench.exec(&format!("GRANT EXECUTE ON FUNCTION fn_dot_cancel TO {role}"));
+    let asked = apply(&bench, &role, "DOT-1");
+    raising(&bench, "PERFORM pg_sleep(600)");
+    let cancel =
+        format!("SET statement_timeout = 500; SELECT fn_dot_cancel('{}', 'x')", asked["run_id"].as_str().unwrap());
+    let error = db_error(bench.connect_as(&role).batch_execute(&cancel).unwrap_err());
+    assert_eq!(error.code().code(), "57014");
+    assert_eq!(bench.run(Run(asked.clone()).id()).status(), "queued");
 }
