@@ -46,6 +46,10 @@ pub fn request(relation: &str, job: &Job) -> Result<Raw, DotError> {
     };
     // A key that was left empty is none.
     let own_key = job.idempotency_key.clone().filter(|key| !key.is_empty());
+    if own_key.as_ref().is_some_and(|key| key.starts_with("job:")) {
+        // It would be that of another job, by its id.
+        return Err(invalid("the idempotency key must not begin with \"job:\""));
+    }
     let scope = own_key.as_ref().map_or(("id", &job.id), |key| ("key", key));
     Ok(Raw {
         code: text(&mut payload, "code")?,

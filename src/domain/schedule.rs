@@ -92,10 +92,8 @@ impl Schedule {
     /// How the run of a tick is asked for, so many microseconds after 1970. For a dual tool, whatever was requested since
     /// the tick's moment has done its work.
     pub fn via(&self, tick: Tick<'_>, now_us: i64, is_dual: bool) -> Via {
-        let late_us = (now_us - tick.at * 1_000_000).max(0);
-        let late_s = late_us / 1_000_000;
-        #[allow(clippy::cast_precision_loss, reason = "less than a day, but for those that are refused anyway")]
-        let since = is_dual.then_some(late_us as f64 / 1e6);
+        let late_s = (now_us - tick.at * 1_000_000).max(0) / 1_000_000;
+        let since = is_dual.then_some(tick.at * 1000);
         let missed = Missed { due: cron::rfc3339(tick.at), late_s, window_s: self.window_s };
         Via {
             source: Source::Schedule,
@@ -157,19 +155,19 @@ mod tests {
         let missed = via(91_000_000, false).missed.unwrap();
         assert_eq!((missed.due.as_str(), missed.late_s, missed.window_s), ("2026-11-23T04:05:00Z", 91, 90));
         assert_eq!(via(1_500_000, false).overlap, Overlap::Skip { since: None });
-        assert_eq!(via(1_500_000, true).overlap, Overlap::Skip { since: Some(1.5) });
+        assert_eq!(via(1_500_000, true).overlap, Overlap::Skip { since: Some(1_795_406_700_000) });
     }
 
     #[test]
     fn overlap_says_what_gives_way() {
         let with = |overlap, dual| {
             let schedule = Schedule { overlap, ..Schedule::of(&tool(json!({"schedule": "@daily"}))).unwrap() };
-            let via = schedule.via(Tick { code: "DOT-1", at: 0 }, 2_000_000, dual);
+            let via = schedule.via(Tick { code: "DOT-1", at: 7 }, 9_000_000, dual);
             (via.waits, via.overlap)
         };
         assert_eq!(with(Policy::Queue, false), (true, Overlap::Allow));
         assert_eq!(with(Policy::Allow, false), (false, Overlap::Allow));
-        assert_eq!(with(Policy::Queue, true), (true, Overlap::Covered { since: 2.0 }));
+        assert_eq!(with(Policy::Queue, true), (true, Overlap::Covered { since: 7000 }));
         assert_eq!(
             ["skip", "queue", "allow", "other"].map(Policy::parse),
             [Some(Policy::Skip), Some(Policy::Queue), Some(Policy::Allow), None]

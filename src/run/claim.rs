@@ -24,6 +24,7 @@ use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
 use crate::store::candidate::{self, Candidate, QueuedRun};
+use crate::store::crowd;
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
 use crate::store::queue;
@@ -128,6 +129,8 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     let missed: Vec<Uuid> = run_ids.into_iter().filter(|run_id| !taken.contains(run_id)).collect();
     let locked = queue::still_queued(&missed)?;
     let soon = (!locked.is_empty()).then_some(LOCKED);
+    // Or events that join a run, one after the other, would keep it from ever being taken.
+    crowd::close(&locked.iter().copied().collect::<Vec<_>>())?;
     if seen == 0 {
         let due = queue::waits()?.into_iter().chain(soon).min();
         return Ok(Claimed { withdrawn, sight, due, held: locked, ..Claimed::default() });
@@ -138,7 +141,7 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     let requesters = requesters(extension, &permitted)?;
     let mut batch = Batch::default();
     for (run_id, run) in permitted {
-        second_gate::ask(&mut session, &requesters, run_id, run, &mut memory.flow, &mut batch)?;
+        second_gate::ask(&mut session, &requesters, run_id, run, memory.limits(), &mut batch)?;
     }
     queue::postpone(&batch.postponed, POSTPONED)?;
     let postponed = batch.postponed.len();

@@ -27,7 +27,8 @@ pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<
         return Ok(None);
     }
     let find = if settings::has_one_snapshot() { crowd::own_queued } else { crowd::hold_queued };
-    let Some(run_id) = find(requester, call)? else { return Ok(None) };
+    let found = find(requester, call)?;
+    let Some(run_id) = found else { return Ok(None) };
     let Some(row) = ledger::whole(run_id)? else { return Ok(None) };
     let detail = json!({"source": via.source, "source_ref": via.source_ref, "actor": via.actor});
     event::remark(&[Remark { run_id, attempt: None, event: "coalesced", detail }])?;
@@ -45,7 +46,7 @@ pub(super) fn in_the_way(via: &Via, code: &str, mode: Mode) -> Result<Option<Dec
         Overlap::Covered { since } => (None, Some(since)),
     };
     // What was requested since says more than that it is not over.
-    let since = since.map(|seconds| crowd::requested_since(code, mode, seconds)).transpose()?.flatten();
+    let since = since.map(|moment| crowd::requested_since(code, mode, moment)).transpose()?.flatten();
     let covered = since.map(|way| decide::covered(code, &way));
     Ok(covered.or_else(|| overlapping.map(|way| decide::overlapping(code, &way))))
 }

@@ -15,6 +15,16 @@ use crate::domain::tool::Tool;
 use crate::pg::process;
 use crate::{guc, host};
 
+/// Who looks at a script's file, which takes as long as its file system.
+#[derive(Clone, Copy, Debug)]
+pub enum Disk<'a> {
+    /// Whoever asks, now: a session that requests a run.
+    Asked,
+    /// The engine, directly before the start and beside the worker's thread, which must not hang in a transaction. The path is
+    /// judged by its letters; this is the one that the run was requested with.
+    Later(Option<&'a str>),
+}
+
 /// What is asked about.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -28,6 +38,8 @@ pub struct Question<'a> {
     pub run_id: Uuid,
     /// The process run.
     pub process_run_id: Uuid,
+    /// Who looks at files.
+    pub disk: Disk<'a>,
 }
 
 /// What the gates found out.
@@ -137,17 +149,21 @@ fn ask_program(
         Ok(name) => name,
         Err(decision) => return findings.note(decision) || blocked,
     };
-    let found = host::find(&roots, name, process::user_id());
-    let path = match &found {
-        Ok(program) => &program.path,
-        Err((path, _)) => path,
+    let (path, seen) = match question.disk {
+        Disk::Asked => match host::find(&roots, name, process::user_id()) {
+            Ok(program) => (program.path, Ok(Some(program.real))),
+            Err((path, refusal)) => (path, Err(refusal)),
+        },
+        Disk::Later(requested) => match roots.meant(name, requested) {
+            Ok(path) => (path, Ok(None)),
+            Err(refusal) => (name.to_owned(), Err(refusal)),
+        },
     };
-    let rendered = script::command(path, policy, &facts(question));
+    let rendered = script::command(&path, policy, &facts(question));
     blocked |= findings.note(decide::script::engine(tool, rendered.as_ref().map_err(|e| e.0.as_str())));
     let Ok(command) = rendered else { return blocked };
     if !blocked || thorough {
-        let found = found.as_ref().map(|program| program.real.as_str()).map_err(|(_, refusal)| refusal);
-        blocked |= findings.note(decide::script::program(&command.program, found));
+        blocked |= findings.note(decide::script::program(&command.program, seen.as_ref().map(Option::as_deref)));
     }
     let order = Order::Script(command);
     findings.fingerprint = Some(order.fingerprint(&tool.version, question.args));

@@ -132,7 +132,7 @@ impl Taking<'_> {
         let source = self.source;
         let but = job_link::passed_over(&source.relation)?;
         let max_payload = guc::max_args_bytes() + rules::MARGIN;
-        let jobs = match self.table.waiting(&source.families, &but, max_payload, source.batch) {
+        let jobs = match self.table.waiting(&but, max_payload, source.batch) {
             Ok(jobs) => jobs,
             Err(refused) => {
                 looked.trouble = Some(format!("{}: {}", source.relation, refused.text()));

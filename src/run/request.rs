@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::breaker;
 use super::crowd;
 use super::depth;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::session::Session;
 use super::wait;
 use crate::domain::call::{Call, Raw};
@@ -65,6 +65,7 @@ pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
 pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
@@ -89,6 +90,7 @@ pub(super) fn in_session(
 ) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     match crowd::coalesce(requester.oid, &via, &call)? {
         Some(found) => Ok(found),
@@ -148,6 +150,7 @@ pub(super) fn request(
         args: &call.args,
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
+        disk: Disk::Asked,
     };
     let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
     ask_capacity(session, requester, via, &question, &mut findings)?;

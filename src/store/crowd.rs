@@ -24,7 +24,7 @@ macro_rules! like_it {
              JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
              WHERE q.alike = $5 AND q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested
                AND q.available_at < 'infinity' AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
-               AND r.start_by > clock_timestamp()
+               AND r.start_by - clock_timestamp() > (r.start_by - r.requested_at) / 2
              ORDER BY q.seq ",
             $and
         )
@@ -53,6 +53,22 @@ pub fn own_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError>
     Ok(found.into_iter().find(own).map(|(run_id, _)| run_id))
 }
 
+/// Lets nobody join these runs any more, since the worker wants them: who has joined is waited for, others ask for a run of
+/// their own.
+///
+/// # Errors
+/// XX000 only.
+pub fn close(run_ids: &[Uuid]) -> Result<(), DotError> {
+    let sql = "UPDATE dot_wrapper.dot_queue u SET alike = NULL FROM (
+                   SELECT q.run_id FROM dot_wrapper.dot_queue q WHERE q.run_id = ANY ($1) AND q.alike IS NOT NULL
+                   FOR NO KEY UPDATE SKIP LOCKED) x
+               WHERE u.run_id = x.run_id";
+    if run_ids.is_empty() {
+        return Ok(());
+    }
+    spi::run(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()]).map(drop)
+}
+
 fn args(requester: Oid, call: &Call) -> [DatumWithOid<'_>; 5] {
     let alike = call.alike(requester.to_u32());
     [
@@ -79,30 +95,44 @@ pub fn unfinished(code: &str) -> Result<Option<InTheWay>, DotError> {
     spi::row(sql, &[code.into()], read)
 }
 
-/// The last run of the tool in this mode that was requested within these seconds, and that may have done its work.
-///
-/// # Errors
-/// XX000 only.
-pub fn requested_since(code: &str, mode: Mode, seconds: f64) -> Result<Option<InTheWay>, DotError> {
-    // Ids of runs grow with the time of their request, to the millisecond: that is the index.
-    let sql = "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
-               WHERE r.run_id >= (lpad(to_hex(floor((extract(epoch FROM clock_timestamp()) - $2::float8) * 1000)::bigint), 12, '0')
-                                  || repeat('0', 20))::uuid
-                 AND r.code = $1 AND r.mode = $3 AND r.admitted AND r.run_status NOT IN ('failed', 'cancelled', 'expired')
-               ORDER BY r.run_id DESC LIMIT 1";
-    spi::row(sql, &[code.into(), seconds.into(), mode.as_str().into()], read)
+/// The last run `r` of tool $1 in mode $2 that may have done its work, and that was requested since a moment. Ids of runs grow
+/// with the time of their request, to the millisecond: that is the index.
+macro_rules! since {
+    ($milliseconds:literal, $and:literal) => {
+        concat!(
+            "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
+             WHERE r.run_id >= (lpad(to_hex(",
+            $milliseconds,
+            "), 12, '0') || repeat('0', 20))::uuid
+               AND r.code = $1 AND r.mode = $2 AND r.admitted AND r.run_status NOT IN ('failed', 'cancelled', 'expired') ",
+            $and,
+            " ORDER BY r.run_id DESC LIMIT 1"
+        )
+    };
 }
 
-/// The first run of the tool in this mode that an event asked for after this one, and that may have done its work.
+/// The last run of the tool in this mode that was requested since then (milliseconds since 1970), and that may have done
+/// its work.
 ///
 /// # Errors
 /// XX000 only.
-pub fn event_after(run_id: Uuid, code: &str, mode: Mode) -> Result<Option<InTheWay>, DotError> {
-    let sql = "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
-               WHERE r.run_id > $1 AND r.code = $2 AND r.mode = $3 AND r.source = 'trigger'
-                 AND r.admitted AND r.run_status NOT IN ('failed', 'cancelled', 'expired')
-               ORDER BY r.run_id LIMIT 1";
-    spi::row(sql, &[spi::uuid(run_id).into(), code.into(), mode.as_str().into()], read)
+pub fn requested_since(code: &str, mode: Mode, since: i64) -> Result<Option<InTheWay>, DotError> {
+    spi::row(since!("$3::bigint", ""), &[code.into(), mode.as_str().into(), since.into()], read)
+}
+
+/// The last run of the tool in this mode that an event asked for since the moment of the tick whose run this is, and that
+/// may have done its work.
+///
+/// # Errors
+/// XX000 only.
+pub fn event_since_tick(run_id: Uuid, code: &str, mode: Mode) -> Result<Option<InTheWay>, DotError> {
+    let sql = since!(
+        "(SELECT CASE WHEN t.idempotency_key ~ '^tick:\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$'
+                      THEN (extract(epoch FROM substr(t.idempotency_key, 6)::timestamptz) * 1000)::bigint END
+          FROM dot_wrapper.dot_run t WHERE t.run_id = $3)",
+        "AND r.source = 'trigger'"
+    );
+    spi::row(sql, &[code.into(), mode.as_str().into(), spi::uuid(run_id).into()], read)
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<InTheWay> {

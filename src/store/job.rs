@@ -113,6 +113,8 @@ pub struct Table {
     /// Its qualified name, quoted.
     name: String,
     columns: Vec<Option<Column>>,
+    /// Jobs of other families are not looked at, whatever they are asked for by.
+    families: Vec<String>,
     /// Its words.
     pub words: Words,
 }
@@ -151,6 +153,12 @@ pub fn open(extension: &Extension, source: &Source, usage: Use) -> Result<Table,
     if !extension.trusts(relation.owner) {
         return Err(format!("{} belongs to a role that is not trusted", source.relation));
     }
+    if is_reserved(extension, relation.oid).map_err(|error| error.message)? {
+        return Err(format!(
+            "{} cannot be a table of jobs: it belongs to PostgreSQL or to dot_wrapper",
+            source.relation
+        ));
+    }
     let columns = columns(relation.oid, &source.columns).map_err(|error| error.message)?;
     let missing: Vec<&str> = source
         .columns
@@ -162,7 +170,28 @@ pub fn open(extension: &Extension, source: &Source, usage: Use) -> Result<Table,
     if !missing.is_empty() {
         return Err(format!("{} has no column {}", source.relation, missing.join(", ")));
     }
-    Ok(Table { relation, schema: source.schema.clone(), name: source.relation.clone(), columns, words })
+    Ok(Table {
+        relation,
+        schema: source.schema.clone(),
+        name: source.relation.clone(),
+        columns,
+        families: source.families.clone(),
+        words,
+    })
+}
+
+/// Whether it is a catalogue, or one of our own tables other than the shipped job_queue. What is written there with its
+/// owner's rights would be more than the state of a job.
+fn is_reserved(extension: &Extension, relation: pg_sys::Oid) -> Result<bool, DotError> {
+    let sql = "SELECT c.oid < 16384::oid OR n.nspname IN ('pg_catalog', 'information_schema', 'dot_wrapper')
+                      OR starts_with(n.nspname::text, 'pg_')
+                      OR (EXISTS (SELECT FROM pg_catalog.pg_depend d
+                                  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                                    AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = $2)
+                          AND NOT (c.relname = 'job_queue' AND c.relnamespace = $3))
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+    let args = [relation.into(), extension.oid.into(), extension.schema_oid.into()];
+    Ok(spi::row(sql, &args, |row| spi::need(row, 1))?.unwrap_or(true))
 }
 
 fn columns(relation: pg_sys::Oid, names: &[String]) -> Result<Vec<Option<Column>>, DotError> {
@@ -184,13 +213,7 @@ impl Table {
     ///
     /// # Errors
     /// What the table's owner's code raised, or a word that its column cannot have.
-    pub fn waiting(
-        &self,
-        families: &[String],
-        but: &[String],
-        max_payload: usize,
-        limit: i64,
-    ) -> Result<Vec<Job>, Refused> {
+    pub fn waiting(&self, but: &[String], max_payload: usize, limit: i64) -> Result<Vec<Job>, Refused> {
         let (id, status) = (self.need(ID)?, self.need(STATUS)?);
         let text = |place: usize| match self.column(place) {
             Some(column) => format!("t.{}::pg_catalog.text", column.name),
@@ -218,7 +241,7 @@ impl Table {
         );
         let args: [DatumWithOid<'_>; 6] = [
             self.relation.oid.into(),
-            families.to_vec().into(),
+            self.families.clone().into(),
             self.words.queued.as_str().into(),
             but.to_vec().into(),
             i32::try_from(max_payload).unwrap_or(i32::MAX).into(),
@@ -242,17 +265,9 @@ impl Table {
     /// # Errors
     /// As [`Table::waiting`].
     pub fn lock(&self, id: &str) -> Result<Found, Refused> {
-        let column = self.need(ID)?;
-        let sql = |lock: &str| {
-            format!(
-                "SELECT true FROM {} t WHERE {} AND t.{} OPERATOR(pg_catalog.=) $2::pg_catalog.text::{} {lock}",
-                self.name,
-                still_is(&self.name),
-                column.name,
-                column.type_name
-            )
-        };
-        let args: [DatumWithOid<'_>; 2] = [self.relation.oid.into(), id.into()];
+        let this = self.this()?;
+        let sql = |lock: &str| format!("SELECT true FROM {} t WHERE {this} {lock}", self.name);
+        let args: [DatumWithOid<'_>; 3] = [self.relation.oid.into(), id.into(), self.families.clone().into()];
         let ask = |sql: String| self.as_owner(|| Ok(!spi::rows(&sql, &args, |row| row.get::<bool>(1))?.is_empty()));
         Ok(match ask(sql("FOR UPDATE OF t SKIP LOCKED"))? {
             true => Found::Locked,
@@ -266,7 +281,7 @@ impl Table {
     /// # Errors
     /// As [`Table::waiting`]; also when the row then says something else, as after a trigger that does not want it.
     pub fn write(&self, id: &str, standing: &Standing) -> Result<(), Refused> {
-        let mut args: Vec<DatumWithOid<'_>> = vec![self.relation.oid.into(), id.into()];
+        let mut args: Vec<DatumWithOid<'_>> = vec![self.relation.oid.into(), id.into(), self.families.clone().into()];
         let mut sets = Vec::new();
         let mut set = |place: usize, value: Option<String>| {
             if let (Some(column), Some(value)) = (self.column(place), value) {
@@ -281,17 +296,8 @@ impl Table {
         if let Some(column) = self.column(FINISHED_AT).filter(|_| standing.is_over()) {
             sets.push(format!("{} = pg_catalog.clock_timestamp()", column.name));
         }
-        let (key, status) = (self.need(ID)?, self.need(STATUS)?);
-        let sql = format!(
-            "UPDATE {} t SET {} WHERE {} AND t.{} OPERATOR(pg_catalog.=) $2::pg_catalog.text::{}
-             RETURNING t.{}::pg_catalog.text",
-            self.name,
-            sets.join(", "),
-            still_is(&self.name),
-            key.name,
-            key.type_name,
-            status.name
-        );
+        let (sets, this, status) = (sets.join(", "), self.this()?, &self.need(STATUS)?.name);
+        let sql = format!("UPDATE {} t SET {sets} WHERE {this} RETURNING t.{status}::pg_catalog.text", self.name);
         self.as_owner(|| match spi::rows(&sql, &args, |row| row.get::<String>(1))?.as_slice() {
             [Some(now)] if now == word => Ok(()),
             [now] => Err(odd(format!(
@@ -310,6 +316,19 @@ impl Table {
         let sql = format!("SELECT $1::pg_catalog.text::{} IS NULL", column.type_name);
         let fits = |word: &str| self.as_owner(|| spi::row(&sql, &[word.into()], |row| row.get::<bool>(1))).is_ok();
         self.words.all().into_iter().filter(|word| !fits(word)).map(str::to_owned).collect()
+    }
+
+    /// The job with the key $2, in a family of $3: a key may be unique only within its family.
+    fn this(&self) -> Result<String, Refused> {
+        let (id, family) = (self.need(ID)?, self.need(FAMILY)?);
+        Ok(format!(
+            "{} AND t.{} OPERATOR(pg_catalog.=) $2::pg_catalog.text::{}
+             AND t.{}::pg_catalog.text OPERATOR(pg_catalog.=) ANY ($3)",
+            still_is(&self.name),
+            id.name,
+            id.type_name,
+            family.name
+        ))
     }
 
     fn column(&self, place: usize) -> Option<&Column> {

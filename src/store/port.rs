@@ -100,11 +100,15 @@ const FUNCTION_JOINS: &str = "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = f.p
 /// # Errors
 /// XX000 only.
 pub fn load() -> Result<Ports, DotError> {
+    // OFFSET 0 keeps the look by name a look by name: joined as a whole, all functions of the database would be spelled out,
+    // which costs some milliseconds in every call.
     let sql = format!(
         "SELECT {FUNCTION_COLUMNS}, p.port, p.function, p.reason FROM dot_wrapper.port p \
-         LEFT JOIN (pg_catalog.pg_proc f JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace) \
-            ON f.proname = (parse_ident(p.function, false))[2] AND fn.nspname = (parse_ident(p.function, false))[1] \
-               AND p.function = format('%I.%I(%s)', fn.nspname, f.proname, oidvectortypes(f.proargtypes)) {FUNCTION_JOINS}"
+         LEFT JOIN LATERAL (SELECT x.oid, x.proowner, x.pronamespace, x.proname, x.proargtypes, x.prorettype, x.proretset, x.prokind \
+            FROM pg_catalog.pg_proc x JOIN pg_catalog.pg_namespace fn ON fn.oid = x.pronamespace \
+            WHERE x.proname = (parse_ident(p.function, false))[2]::name AND fn.nspname = (parse_ident(p.function, false))[1]::name \
+              AND p.function = format('%I.%I(%s)', fn.nspname, x.proname, oidvectortypes(x.proargtypes)) OFFSET 0) f ON true \
+         {FUNCTION_JOINS}"
     );
     let rows = spi::rows(&sql, &[], |row| {
         let port: String = spi::need(row, 10)?;

@@ -272,7 +272,8 @@ pub fn hold(run_ids: &[Uuid]) -> Result<usize, DotError> {
     spi::run(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()])
 }
 
-/// Lets queued runs wait for a moment, because a gate could not be asked now, or because there is no room for them.
+/// Lets queued runs wait for a moment, because a gate could not be asked now, or because there is no room for them; not longer
+/// than they may wait at all, so that they expire in time.
 ///
 /// # Errors
 /// XX000 only.
@@ -280,8 +281,11 @@ pub fn postpone(run_ids: &[Uuid], wait: Duration) -> Result<(), DotError> {
     if run_ids.is_empty() {
         return Ok(());
     }
-    let sql = "UPDATE dot_wrapper.dot_queue q SET available_at = clock_timestamp() + $2 * interval '1 second'
-               WHERE q.run_id = ANY ($1) AND q.state = 'queued'";
+    let sql = "UPDATE dot_wrapper.dot_queue q
+               SET available_at = least(clock_timestamp() + $2 * interval '1 second',
+                                        CASE r.attempts WHEN 0 THEN r.start_by END)
+               FROM dot_wrapper.dot_run r
+               WHERE q.run_id = ANY ($1) AND q.state = 'queued' AND r.run_id = q.run_id";
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
     spi::run(sql, &[ids.into(), wait.as_secs_f64().into()]).map(drop)
 }

@@ -101,6 +101,30 @@ fn an_adopted_table_of_four_columns_works() {
     });
 }
 
+/// Every family has a partition of its own, and a job's key is unique only together with its family.
+#[test]
+fn an_adopted_table_in_partitions_works() {
+    let (bench, _, role) = company(
+        "CREATE TABLE job_queue (id bigint NOT NULL, family text NOT NULL, payload jsonb NOT NULL, status text NOT NULL,
+             run_id uuid, PRIMARY KEY (family, id)) PARTITION BY LIST (family);
+         CREATE TABLE jobs_dot PARTITION OF job_queue FOR VALUES IN ('job:dot');
+         CREATE TABLE jobs_rest PARTITION OF job_queue DEFAULT",
+    );
+    bench.exec(&format!(
+        "INSERT INTO dot_wrapper.job_source (run_as, idempotency_key_column, actor_column, result_column, finished_at_column)
+             VALUES ('{role}', NULL, NULL, NULL, NULL);
+         INSERT INTO dot_config (key, value) VALUES ('queue.worker.enabled', 'true');
+         INSERT INTO job_queue VALUES (1, 'job:dot', '{{\"code\": \"DOT-1\"}}', 'queued'), (2, 'job:dot', '{{\"code\": \"DOT-2\"}}', 'queued'),
+             (2, 'job:cut', '{{\"code\": \"DOT-1\"}}', 'queued');
+         SELECT dot_wrapper.announce()"
+    ));
+    until_stage(&bench, "SELECT to_jsonb(j) FROM job_queue j WHERE family = 'job:dot' AND id = 1", "succeeded");
+    // Job 2 shares its key with one of another family, which is not touched.
+    until_stage(&bench, "SELECT to_jsonb(j) FROM job_queue j WHERE family = 'job:dot' AND id = 2", "succeeded");
+    let other = "SELECT concat_ws(' ', j.ctid, j.xmax, j.status, j.run_id) FROM job_queue j WHERE family = 'job:cut'";
+    assert_eq!((bench.one::<String>(other, &[]).as_str(), bench.agent.count()), ("(0,1) 0 queued", 2));
+}
+
 #[test]
 fn a_source_that_does_not_fit_is_told_once_and_takes_nothing() {
     let (bench, _, role) = company(TABLE);

@@ -8,6 +8,7 @@ mod hostile;
 mod identity;
 mod many;
 mod outcomes;
+mod source;
 mod untouched;
 
 use serde_json::{Value, json};

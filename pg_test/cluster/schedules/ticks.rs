@@ -176,3 +176,42 @@ fn a_tick_passes_every_gate_that_a_call_passes_and_a_schedule_may_only_verify() 
     let seen: Vec<String> = bench.agent.requests().iter().map(|request| request.field("mode").to_owned()).collect();
     assert_eq!(seen, ["apply", "verify"]);
 }
+
+/// An event whose transaction was open when the tick looked, and that is there when the tick's run is to be sent.
+#[test]
+fn an_event_that_a_tick_could_not_see_yet_covers_it_before_it_is_sent() {
+    let bench = scheduled("dual", "skip");
+    bench.exec(
+        "CREATE TABLE t (id int); INSERT INTO dot_wrapper.trigger_binding (code, relation) VALUES ('DOT-1', 'public.t');
+         SELECT * FROM fn_dot_trigger_sync()",
+    );
+    let held = busy(&bench);
+    let mut writer = bench.connect();
+    let mut writes = writer.transaction().unwrap();
+    writes.batch_execute("INSERT INTO t VALUES (1)").unwrap();
+    let asked = tick(&mut *bench.session(), "DOT-1");
+    assert_eq!(asked.status(), "queued", "{asked:?}");
+    writes.commit().unwrap();
+    bench.agent.release(&held, Reply::succeeded());
+    assert_eq!(bench.until(&asked, "refused").reason(), "covered");
+    assert_eq!(bench.block(&asked, "send").0, "overlap");
+    bench.agent.wait_for(2);
+    bench.drain();
+    assert_eq!(bench.agent.count(), 2);
+}
+
+#[test]
+fn ticks_go_by_the_time_zone_that_pg_cron_goes_by() {
+    let bench = scheduled("cron", "skip");
+    let mut session = bench.connect();
+    // Where pg_cron is not there, anybody may set what newer versions of it read from the server's configuration.
+    session.batch_execute("SET cron.timezone = 'Asia/Kolkata'").unwrap();
+    let run = tick(&mut session, "DOT-1");
+    let midnight: String = bench.one(
+        "SELECT to_char(date_trunc('day', now() AT TIME ZONE 'Asia/Kolkata') AT TIME ZONE 'Asia/Kolkata' AT TIME ZONE 'GMT',
+                        '\"tick:\"YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')",
+        &[],
+    );
+    assert_eq!(run.text("idempotency_key"), midnight);
+    assert!(midnight.ends_with("T18:30:00Z"), "{midnight}");
+}
