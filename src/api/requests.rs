@@ -14,7 +14,7 @@ use crate::domain::request_row::{INVALID, Words};
 use crate::error;
 use crate::pg::json::JsonText;
 use crate::pg::user;
-use crate::run::request_row::{self, Asked, Taken};
+use crate::run::request_row::{self, Asked, Shown, Taken};
 
 type Failed = pgrx::heap_tuple::PgHeapTupleError;
 
@@ -69,13 +69,7 @@ fn take_request<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a,
         }
         Taken::Run { requested, shown } => {
             wake_for(&requested);
-            row.set("process_run_id", Some(pgrx::Uuid::from_bytes(*shown.process_run_id.as_bytes())));
-            row.set("run_id", Some(pgrx::Uuid::from_bytes(*requested.run_id.as_bytes())));
-            row.set("run_status", Some(shown.run_status));
-            row.set("reason", shown.reason);
-            row.set("message", shown.message);
-            row.set("result", shown.result);
-            row.set("finished_at", shown.finished_at);
+            row.show(requested.run_id, shown);
         }
     }
     Ok(Some(row.0))
@@ -137,6 +131,17 @@ impl Columns<'_> {
         self.set("mode", Some(words.mode.clone()));
         self.set("idempotency_key", words.idempotency_key.clone());
         self.set("actor", words.actor.clone());
+    }
+
+    /// What the ledger has of its run.
+    fn show(&mut self, run_id: uuid::Uuid, shown: Shown) {
+        self.set("process_run_id", Some(pgrx::Uuid::from_bytes(*shown.process_run_id.as_bytes())));
+        self.set("run_id", Some(pgrx::Uuid::from_bytes(*run_id.as_bytes())));
+        self.set("run_status", Some(shown.run_status));
+        self.set("reason", shown.reason);
+        self.set("message", shown.message);
+        self.set("result", shown.result);
+        self.set("finished_at", shown.finished_at);
     }
 
     /// It has no run, whatever was in the columns.

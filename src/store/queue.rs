@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::event::Marker;
 use super::ledger::list;
-use super::request;
+use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
@@ -228,7 +228,7 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
     let started = spi::rows(sql, &[list(items).into(), spi::uuid(worker).into()], |row| {
         Ok((spi::need_uuid(row, 1)?, spi::need::<String>(row, 2)?, spi::need::<bool>(row, 3)?))
     })?;
-    request::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;
+    mirror::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;
     Ok(started.into_iter().map(|(run_id, deadline, _)| (run_id, deadline)).collect())
 }
 
@@ -247,7 +247,7 @@ pub fn explain(run_id: Uuid, reason: &str, message: &str) -> Result<(), DotError
 fn follow_one(run_id: Uuid) -> Result<(), DotError> {
     let sql = "SELECT q.followed FROM dot_wrapper.dot_queue q WHERE q.run_id = $1";
     let followed = spi::row(sql, &[spi::uuid(run_id).into()], |row| spi::need(row, 1))?.unwrap_or(false);
-    request::follow(followed.then_some(run_id))
+    mirror::follow(followed.then_some(run_id))
 }
 
 /// Notes that rows of the request table show this run; it is not moved before this transaction has ended.

@@ -4,6 +4,7 @@
 mod attempts;
 mod forged;
 mod outcome;
+mod planted;
 mod restored;
 mod rows;
 mod storm;
