@@ -115,7 +115,7 @@ COMMENT ON COLUMN dot_wrapper.job_link.relation IS 'The table, quoted, when the 
 COMMENT ON COLUMN dot_wrapper.job_link.job_id IS 'The job''s key, as text';
 COMMENT ON COLUMN dot_wrapper.job_link.changed IS 'The run has moved, and the job does not show it yet';
 COMMENT ON COLUMN dot_wrapper.job_link.due IS 'Not touched before';
-COMMENT ON COLUMN dot_wrapper.job_link.trouble IS 'Why the job could not be read or written, at the last try';
+COMMENT ON COLUMN dot_wrapper.job_link.trouble IS 'Why the job could not be taken or told, at the last try';
 CREATE INDEX job_link_run ON dot_wrapper.job_link (run_id);
 CREATE INDEX job_link_changed ON dot_wrapper.job_link (relation, due) WHERE changed;
 CREATE INDEX job_link_trouble ON dot_wrapper.job_link (relation, due) WHERE trouble IS NOT NULL;

@@ -127,6 +127,11 @@ pub fn is_final_code(sqlstate: &str) -> bool {
     sqlstate.starts_with("22")
 }
 
+/// Whether a refusal says nothing about the job, only that nothing of its kind is let in at the moment: the job waits.
+pub fn is_put_off(reason: &str) -> bool {
+    matches!(reason, "queue_full" | "toggle_off")
+}
+
 /// The words of a table for where a job stands.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(default, deny_unknown_fields)]

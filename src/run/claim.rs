@@ -145,7 +145,9 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     }
     queue::postpone(&batch.postponed, POSTPONED)?;
     let postponed = batch.postponed.len();
-    drop_blocked(&session, &batch)?;
+    for key in drop_blocked(&session, &batch)? {
+        memory.released(&key);
+    }
     let (mut held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
     for one in &parked {
         queue::postpone(&[one.run_id], memory.sleep(&one.key))?;
@@ -207,13 +209,16 @@ fn requesters(extension: &Extension, runs: &[(Uuid, QueuedRun)]) -> Result<Vec<R
     role::requesters(extension, &oids)
 }
 
-fn drop_blocked(session: &Session, batch: &Batch) -> Result<(), DotError> {
+/// Ends the runs that the gates stop; the leases that are free now.
+fn drop_blocked(session: &Session, batch: &Batch) -> Result<Vec<String>, DotError> {
+    let mut free = Vec::new();
     for moved in transition::apply(RunStatus::Queued, None, &batch.drops)? {
         if let Some(key) = moved.lease_key.filter(|_| moved.to.is_terminal()) {
             leases::release(&session.ports, &key, moved.run_id)?;
+            free.push(key);
         }
     }
-    Ok(())
+    Ok(free)
 }
 
 fn record_intents(
@@ -240,6 +245,7 @@ fn record_intents(
             terms: Terms {
                 mode: run.mode,
                 fencing_token: start.fencing_token,
+                lease_key: run.lease_key,
                 policy: Arc::new(policy),
                 past: run.past,
                 withdrawn: false,

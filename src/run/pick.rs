@@ -126,6 +126,11 @@ impl Memory {
         self.fresh_since = Some(Instant::now());
     }
 
+    /// A lease may be free now: who waits for it may ask.
+    pub fn released(&mut self, lease: &str) {
+        self.busy.forget(lease);
+    }
+
     /// What a run has to get past besides its gates.
     pub(super) fn limits(&mut self) -> (&mut Flow, &mut Busy) {
         (&mut self.flow, &mut self.busy)

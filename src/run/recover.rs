@@ -115,6 +115,7 @@ pub(super) fn terms(open: &Open, policy: Policy) -> Terms {
     Terms {
         mode: open.mode,
         fencing_token: open.fencing_token,
+        lease_key: open.lease_key.clone(),
         policy: Arc::new(policy),
         past: open.past,
         withdrawn: open.withdrawn,

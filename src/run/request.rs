@@ -19,7 +19,7 @@ use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
 use crate::domain::via::{Source, Via};
-use crate::domain::{canonical, lane, lease};
+use crate::domain::{canonical, job, lane, lease};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
@@ -150,7 +150,8 @@ pub(super) fn request(
         args: &call.args,
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
-        disk: Disk::Asked,
+        // Jobs are taken by the worker.
+        disk: if via.source == Source::Job { Disk::IfNeeded } else { Disk::Asked },
     };
     let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
     ask_capacity(session, requester, via, &question, &mut findings)?;
@@ -344,7 +345,7 @@ fn record(
         };
         let claims = claims(call, via, question, requester, lease);
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
-    } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
+    } else if let Some(block) = block.filter(|block| call.mode.calls_engine() && !is_tried_again(via, block)) {
         log_refusal(question.run_id, call, block);
     }
     fail_point::at(Point::RequestBeforeReturn, &call.code);
@@ -364,6 +365,11 @@ fn first_state(mode: Mode, findings: &Findings) -> Result<(RunStatus, Option<&De
     };
     let status = state::next(mode, None, cause).ok_or_else(|| error::internal("a run without a first state"))?;
     Ok((status, block))
+}
+
+/// A job that waits is asked for every few seconds, and says so itself.
+fn is_tried_again(via: &Via, block: &Decision) -> bool {
+    via.source == Source::Job && job::is_put_off(&block.reason)
 }
 
 /// The caller may roll back, and with it goes the row; the server's log keeps the refusal in any case.

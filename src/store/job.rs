@@ -281,19 +281,31 @@ impl Table {
     /// # Errors
     /// As [`Table::waiting`]; also when the row then says something else, as after a trigger that does not want it.
     pub fn write(&self, id: &str, standing: &Standing) -> Result<(), Refused> {
+        let word = self.words.of(standing.status);
+        let run_id = standing.run_id.map(|id| id.to_string());
+        let report = standing.report().map(|report| report.to_string());
+        self.update(id, word, vec![(RUN_ID, run_id), (RESULT, report)], standing.is_over())
+    }
+
+    /// Lets a job wait again whose run was refused before anything was sent. The job is locked; it keeps that run's id until
+    /// it gets another.
+    ///
+    /// # Errors
+    /// As [`Table::write`].
+    pub fn put_back(&self, id: &str) -> Result<(), Refused> {
+        self.update(id, &self.words.queued, Vec::new(), false)
+    }
+
+    fn update(&self, id: &str, word: &str, more: Vec<(usize, Option<String>)>, ends: bool) -> Result<(), Refused> {
         let mut args: Vec<DatumWithOid<'_>> = vec![self.relation.oid.into(), id.into(), self.families.clone().into()];
         let mut sets = Vec::new();
-        let mut set = |place: usize, value: Option<String>| {
+        for (place, value) in std::iter::once((STATUS, Some(word.to_owned()))).chain(more) {
             if let (Some(column), Some(value)) = (self.column(place), value) {
                 args.push(value.into());
                 sets.push(format!("{} = ${}::pg_catalog.text::{}", column.name, args.len(), column.type_name));
             }
-        };
-        let word = self.words.of(standing.status);
-        set(STATUS, Some(word.to_owned()));
-        set(RUN_ID, standing.run_id.map(|id| id.to_string()));
-        set(RESULT, standing.report().map(|report| report.to_string()));
-        if let Some(column) = self.column(FINISHED_AT).filter(|_| standing.is_over()) {
+        }
+        if let Some(column) = self.column(FINISHED_AT).filter(|_| ends) {
             sets.push(format!("{} = pg_catalog.clock_timestamp()", column.name));
         }
         let (sets, this, status) = (sets.join(", "), self.this()?, &self.need(STATUS)?.name);

@@ -10,6 +10,7 @@ mod many;
 mod outcomes;
 mod source;
 mod untouched;
+mod waits;
 
 use serde_json::{Value, json};
 

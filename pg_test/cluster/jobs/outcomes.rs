@@ -58,9 +58,6 @@ fn a_job_that_a_gate_refuses_ends_refused_and_says_why() {
         assert!(job["finished_at"].is_string() && job["run_id"].is_string(), "{job}");
     };
     refused(jobs.apply("DOT-NONE"), "uncatalogued");
-    jobs.bench.exec("UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'");
-    refused(jobs.apply("DOT-1"), "toggle_off");
-    jobs.bench.open();
     jobs.bench.exec("UPDATE dot_config SET value = '0' WHERE key = 'fs_snapshot_present'");
     let id = jobs.apply("DOT-1");
     let said = jobs.until(id, "refused")["result"]["message"].to_string();

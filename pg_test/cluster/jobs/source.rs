@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Jobs;
-use crate::harness::Bench;
+use crate::harness::{Bench, until};
 
 const DOCTOR: &str =
     "SELECT string_agg(verdict || ' ' || detail, E'\n') FROM fn_dot_doctor() WHERE check_name = 'jobs'";
@@ -69,7 +69,8 @@ fn a_catalogue_or_a_table_of_ours_is_no_table_of_jobs_whoever_names_it() {
     let role = writer(&bench);
     // As a superuser, who is let through by the trigger: the worker does not write there all the same.
     bench.exec(&COUP.replace("ROLE", &role));
-    bench.look();
+    let said = "no job is taken: pg_catalog.pg_authid cannot be a table of jobs";
+    until("the worker has looked", || bench.cluster.log().contains(said).then_some(()));
     let is_super = "SELECT rolsuper FROM pg_roles WHERE rolname = $1";
     assert!(!bench.one::<bool>(is_super, &[&role]));
     let tables = [

@@ -171,6 +171,23 @@ fn the_second_gate_asks_for_the_toggle_and_the_path_again_and_leaves_the_file_to
 }
 
 #[test]
+fn a_job_is_taken_without_a_look_at_the_file() {
+    let stage = Stage::shared();
+    let notes = stage.notes("job");
+    let script = format!("echo ran >> {}", notes.path());
+    stage.tool("GOOD", &script, "");
+    mode(&stage.tool("BAD", &script, ""), 0o757);
+    let jobs = crate::jobs::Jobs::on(stage.bench);
+    for (code, status, reason) in [("GOOD", "succeeded", ""), ("BAD", "failed", "program_writable_by_others")] {
+        let id = jobs.apply(code);
+        jobs.until(id, status);
+        let runs = jobs.runs(id);
+        assert_eq!(runs.iter().map(|run| (run.status(), run.reason())).collect::<Vec<_>>(), [(status, reason)]);
+    }
+    assert_eq!(notes.lines(), ["ran"]);
+}
+
+#[test]
 fn the_file_is_looked_at_a_last_time_before_it_is_started() {
     let stage = Stage::own();
     let notes = stage.notes("last");

@@ -110,3 +110,23 @@ fn a_long_line_behind_a_run_in_doubt_costs_the_worker_nothing() {
     // One or the other has asked; before, all were taken up and put back every three seconds.
     assert!(bench.one::<i64>(touched, &[]) <= 5);
 }
+
+#[test]
+fn who_waits_goes_at_once_when_the_run_before_it_is_stopped_at_the_second_gate() {
+    let bench = bench();
+    bench.exec(
+        "INSERT INTO dot_wrapper.policy (scope, name, lease) VALUES ('tool', 'DOT-2', 'tool:DOT-1'), ('tool', 'DOT-6', 'none');
+         UPDATE dot_wrapper.endpoint SET max_in_flight = 1",
+    );
+    bench.agent.plan(|request| if request.field("dot_code") == "DOT-6" { Reply::Hold } else { Reply::succeeded() });
+    bench.apply("DOT-6");
+    let held = bench.agent.wait_for(1).remove(0);
+    let (holder, waiting) = (bench.apply("DOT-2"), bench.apply("DOT-1"));
+    assert_eq!((holder.status(), waiting.status()), ("queued", "queued"));
+    bench.exec("UPDATE dot_tools SET status = 'retired' WHERE code = 'DOT-2'");
+    let begun = std::time::Instant::now();
+    bench.agent.release(&held, Reply::succeeded());
+    bench.until(&holder, "refused");
+    bench.until(&waiting, "succeeded");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(15), "{:?}", begun.elapsed());
+}
