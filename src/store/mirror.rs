@@ -80,7 +80,7 @@ pub(super) fn follow(run_ids: impl IntoIterator<Item = Uuid>) -> Result<(), DotE
         MISSED.set(true);
         return Ok(());
     }
-    match write("w.run_id = ANY ($1)", &[run_ids.into()])? {
+    match write("w.run_id = ANY ($1)", &[run_ids.into()], put)? {
         Ok(0) => {}
         Ok(_) | Err(Refused::NotNow(_)) => MISSED.set(true),
         // The run goes on.
@@ -92,22 +92,26 @@ pub(super) fn follow(run_ids: impl IntoIterator<Item = Uuid>) -> Result<(), DotE
     Ok(())
 }
 
-/// The same for all rows that are behind the ledger: what was locked when their runs moved.
+/// The same for all rows that are behind the ledger: what was locked when their runs moved. What a trigger on the table said
+/// against it, if any did; the rows without it are written.
 ///
 /// # Errors
-/// 55000 when a trigger on the table raises an error or takes too long; XX000.
-pub fn catch_up() -> Result<(), DotError> {
+/// XX000 only.
+pub fn catch_up() -> Result<Option<String>, DotError> {
     let behind = "(w.run_status, w.reason, w.message) IS DISTINCT FROM (r.run_status, r.reason, r.message)";
-    match write(behind, &[])? {
-        Ok(left) => MISSED.set(left > 0),
-        Err(Refused::NotNow(_)) => MISSED.set(true),
+    let written = match write(behind, &[], put)? {
+        // Some row is the trouble, and not that of the others.
         Err(Refused::Failed(why)) => {
+            if !SLOWED.get() {
+                write(behind, &[], put_each)?.ok();
+            }
             MISSED.set(true);
-            let what = format!("dot_run_request is not kept up: {why}");
-            return Err(DotError::new(SqlState::ObjectNotInPrerequisiteState, what));
+            return Ok(Some(why));
         }
-    }
-    Ok(())
+        written => written,
+    };
+    MISSED.set(written.map_or(true, |left| left > 0));
+    Ok(None)
 }
 
 /// Gives the unfinished rows of these runs to the roles that have the requesters' names here.
@@ -144,8 +148,11 @@ pub fn adopt(run_ids: &[Uuid]) -> Result<(), DotError> {
     user::run_as(writer()?, Trust::Foreign, PATH, || spi::run(sql, &[ids.into(), roles.into()])).map(drop)
 }
 
+/// Writes rows as this role; how many were not locked.
+type Put = fn(pg_sys::Oid, Vec<Outcome>) -> Result<i64, Refused>;
+
 /// Writes the rows `w` of runs `r` that are not finished and fit; how many could not be written now.
-fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<Result<i64, Refused>, DotError> {
+fn write(which: &str, args: &[DatumWithOid<'_>], put: Put) -> Result<Result<i64, Refused>, DotError> {
     let Some(extension) = extension::find()? else { return Ok(Ok(0)) };
     let Some(table) = object::lock_relation_now(TABLE, extension.schema_oid) else { return Ok(Ok(1)) };
     if let Some(trigger) = stranger(&extension, table) {
@@ -161,9 +168,8 @@ fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<Result<i64, Refused>,
          WHERE w.finished_at IS NULL AND w.requested_by_oid = r.requested_by_oid AND {which} LIMIT {BATCH}",
         extension.schema
     );
-    let mut rows = Outcomes::default();
-    as_owner(&extension, || spi::rows(&sql, args, Outcome::read))?.into_iter().for_each(|outcome| rows.push(outcome));
-    let fitting = i64::try_from(rows.ids.len()).unwrap_or(i64::MAX);
+    let rows = as_owner(&extension, || spi::rows(&sql, args, Outcome::read))?;
+    let fitting = i64::try_from(rows.len()).unwrap_or(i64::MAX);
     if fitting == 0 {
         return Ok(Ok(0));
     }
@@ -172,16 +178,28 @@ fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<Result<i64, Refused>,
         Err(gone) => return Ok(Err(Refused::Failed(gone.message))),
     };
     let began = Instant::now();
-    let written = xact::subtransaction(|| foreign::as_owner(writer, PATH, || rows.write()));
+    let written = put(writer, rows);
     SLOWED.set(session::time_left().is_some() && began.elapsed() >= SLOW);
-    match written {
-        Ok(written) => Ok(written.map(|written| if fitting == BATCH { 1 } else { fitting - written })),
+    Ok(written.map(|written| if fitting == BATCH { 1 } else { fitting - written }))
+}
+
+/// All of them or none.
+fn put(writer: pg_sys::Oid, rows: Vec<Outcome>) -> Result<i64, Refused> {
+    let mut columns = Outcomes::default();
+    rows.into_iter().for_each(|row| columns.push(row));
+    match xact::subtransaction(|| foreign::as_owner(writer, PATH, || columns.write())) {
+        Ok(written) => written,
         // Somebody's own cancel, or his statement_timeout.
         Err(caught) if caught.sqlstate == QUERY_CANCELED && session::time_left().is_none() => caught.raise(),
         // Whatever else it says about the transaction, a trigger may have chosen it; the end of the process is no ERROR, and
         // a transaction that cannot be serialized fails at its end.
-        Err(caught) => Ok(Err(Refused::Failed(caught.to_string()))),
+        Err(caught) => Err(Refused::Failed(caught.to_string())),
     }
+}
+
+/// Those that can be, one after the other, while there is time.
+fn put_each(writer: pg_sys::Oid, rows: Vec<Outcome>) -> Result<i64, Refused> {
+    Ok(rows.into_iter().filter_map(|row| put(writer, vec![row]).ok()).sum())
 }
 
 /// One row's outcome.

@@ -103,12 +103,13 @@ impl Tending {
 
     /// In a transaction of its own: what an administrator's trigger does there must not hold up the leases.
     fn catch_up(&mut self, context: &Context, now: Instant) -> Result<(), Trouble> {
-        turn::transaction(context, c"catching up with dot_run_request", |_| {
-            if extension::instance(session::system_identifier())?.is_here {
-                mirror::catch_up()?;
-            }
-            Ok(())
+        let complaint = turn::transaction(context, c"catching up with dot_run_request", |_| {
+            let is_here = extension::instance(session::system_identifier())?.is_here;
+            if is_here { mirror::catch_up() } else { Ok(None) }
         })?;
+        if let Some(text) = complaint {
+            return Err(Trouble::Failed { sqlstate: "55000".to_owned(), text });
+        }
         self.caught_up_at = Some(now);
         Ok(())
     }

@@ -194,6 +194,31 @@ fn a_trigger_that_asks_for_the_transactions_end_keeps_no_run_from_its_own() {
     }
 }
 
+/// What one row's trigger says is no reason to leave the others behind.
+#[test]
+fn a_row_whose_trigger_fails_keeps_no_other_row_from_being_caught_up_with() {
+    let (bench, role) = served(Bench::own(&["dot_wrapper.poll_interval = 1s"]));
+    bench.agent.reply(Reply::Hold);
+    let bad = apply(&bench, &role, "DOT-1");
+    let first = bench.agent.wait_for(1).pop().unwrap();
+    let good = apply(&bench, &role, "DOT-2");
+    let second = bench.agent.wait_for(2).pop().unwrap();
+    for asked in [&bad, &good] {
+        until_says(&bench, asked, "running");
+    }
+    raising(&bench, "IF NEW.code = 'DOT-1' THEN RAISE EXCEPTION 'broken'; END IF");
+    let mut session = bench.connect();
+    let mut lock = session.transaction().unwrap();
+    lock.batch_execute("SELECT FROM dot_run_request WHERE code = 'DOT-2' FOR UPDATE").unwrap();
+    for (asked, held) in [(&bad, &first), (&good, &second)] {
+        bench.agent.release(held, Reply::succeeded());
+        bench.until(&Run(asked.clone()), "succeeded");
+    }
+    lock.rollback().unwrap();
+    until_says(&bench, &good, "succeeded");
+    assert_eq!(row(&bench, &bad["id"])["run_status"], "running");
+}
+
 #[test]
 fn a_slow_trigger_holds_up_neither_runs_nor_leases() {
     let (bench, role) = served(Bench::own(&["dot_wrapper.poll_interval = 1s"]));
