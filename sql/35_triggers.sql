@@ -65,4 +65,7 @@ COMMENT ON FUNCTION dot_wrapper.check_binding() IS 'Lets nobody bind as a role t
 CREATE TRIGGER binding_is_checked BEFORE INSERT OR UPDATE ON dot_wrapper.trigger_binding
     FOR EACH ROW EXECUTE FUNCTION dot_wrapper.check_binding();
 
+-- A tick of a dual tool looks for what events have asked for since its moment.
+CREATE INDEX dot_run_event_asked ON dot_wrapper.dot_run (code, run_id) WHERE source = 'trigger';
+
 SELECT pg_catalog.pg_extension_config_dump('dot_wrapper.trigger_binding', '');

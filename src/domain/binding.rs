@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::mode::Mode;
+use super::schedule::Schedule;
 use super::via::{Source, Via};
 
 /// A binding.
@@ -54,6 +55,29 @@ impl Binding {
         Value::Object(args)
     }
 
+    /// Why no run of its events does the work of a tick of this schedule; `None` where one does. As `store::crowd` has it.
+    pub fn leaves(&self, schedule: &Schedule) -> Option<&'static str> {
+        if self.per_row {
+            return Some("they are per row");
+        }
+        if self.mode != schedule.mode {
+            return Some("their mode is another");
+        }
+        // An event's own words count for nothing, unless the schedule says them too.
+        let [own, scheduled] = [&self.args, &schedule.args].map(|args| args.as_object().cloned().unwrap_or_default());
+        let said = |args: &Map<String, Value>, name| args.get(name).cloned();
+        let rest = |mut args: Map<String, Value>| {
+            args.retain(|name, _| name != "table" && name != "op");
+            args
+        };
+        let is_said =
+            |op: &String| said(&scheduled, "op").is_none_or(|wanted| wanted == json!(op.to_ascii_uppercase()));
+        let is_met = said(&scheduled, "table").is_none_or(|table| table == json!(self.relation))
+            && self.events.iter().any(is_said)
+            && rest(own) == rest(scheduled.clone());
+        (!is_met).then_some("their arguments are others")
+    }
+
     /// How the run is asked for. It waits where the tool is busy: an event that was refused for that would be lost.
     pub fn via(&self, requester: u32) -> Via {
         Via {
@@ -70,6 +94,7 @@ impl Binding {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::schedule::Policy;
 
     fn binding() -> Binding {
         Binding {
@@ -102,6 +127,32 @@ mod tests {
         assert!(binding().wants(&Event { op: "UPDATE", key: key() }));
         assert!(!binding().wants(&Event { op: "INSERT", key: key() }));
         assert!(!binding().wants(&Event { op: "UPDATE", key: None }));
+    }
+
+    #[test]
+    fn only_an_event_with_the_schedule_s_own_work_covers_a_tick() {
+        let schedule = |args: Value| Schedule {
+            text: "@daily".into(),
+            mode: Mode::Apply,
+            args,
+            overlap: Policy::Skip,
+            window_s: 60,
+        };
+        let scope = json!({"scope": "one"});
+        assert_eq!(binding().leaves(&schedule(scope.clone())), Some("they are per row"));
+        let whole = Binding { per_row: false, ..binding() };
+        assert_eq!(whole.leaves(&schedule(scope.clone())), None);
+        assert_eq!(
+            Binding { mode: Mode::Verify, ..whole.clone() }.leaves(&schedule(scope)),
+            Some("their mode is another")
+        );
+        let others = Some("their arguments are others");
+        assert_eq!(whole.leaves(&schedule(json!({}))), others);
+        assert_eq!(whole.leaves(&schedule(json!({"scope": "one", "n": 1}))), others);
+        // What the schedule says of table and kind has to be what happened.
+        assert_eq!(whole.leaves(&schedule(json!({"scope": "one", "table": "public.t", "op": "UPDATE"}))), None);
+        assert_eq!(whole.leaves(&schedule(json!({"scope": "one", "table": "public.u"}))), others);
+        assert_eq!(whole.leaves(&schedule(json!({"scope": "one", "op": "DELETE"}))), others);
     }
 
     #[test]

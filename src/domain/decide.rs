@@ -220,9 +220,9 @@ pub fn overlapping(code: &str, way: &InTheWay) -> Decision {
     Decision::block(Gate::Overlap, "overlapping", "another run of the tool is not over", beside(code, way))
 }
 
-/// The overlap gate's other refusal: another run does the work.
+/// The overlap gate's other refusal: an event's run does the work.
 pub fn covered(code: &str, way: &InTheWay) -> Decision {
-    Decision::block(Gate::Overlap, "covered", "another run of the tool was requested since", beside(code, way))
+    Decision::block(Gate::Overlap, "covered", "an event has asked for the same work since", beside(code, way))
 }
 
 fn beside(code: &str, way: &InTheWay) -> Value {

@@ -89,8 +89,8 @@ impl Schedule {
         })
     }
 
-    /// How the run of a tick is asked for, so many microseconds after 1970. For a dual tool, whatever was requested since
-    /// the tick's moment has done its work.
+    /// How the run of a tick is asked for, so many microseconds after 1970. For a dual tool, an event
+    /// since the tick's moment may have asked for its work already.
     pub fn via(&self, tick: Tick<'_>, now_us: i64, is_dual: bool) -> Via {
         let late_s = (now_us - tick.at * 1_000_000).max(0) / 1_000_000;
         let since = is_dual.then_some(tick.at * 1000);

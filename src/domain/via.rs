@@ -48,12 +48,12 @@ pub enum Overlap {
     /// Nothing; the lease decides.
     #[default]
     Allow,
-    /// Refuse this one while another is not over, or if one was requested since this moment.
+    /// Refuse this one while another is not over, or if an event has asked for its work since this moment.
     Skip {
         /// Milliseconds since 1970; `None`: only what is not over counts.
         since: Option<i64>,
     },
-    /// Refuse this one if another was requested since this moment; one that is not over is no hindrance.
+    /// Refuse this one if an event has asked for its work since this moment; one that is not over is no hindrance.
     Covered {
         /// Milliseconds since 1970.
         since: i64,

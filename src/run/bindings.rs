@@ -4,14 +4,14 @@ use super::request::Requester;
 use crate::domain::binding::Binding;
 use crate::domain::call::{self, shorten};
 use crate::domain::error::DotError;
-use crate::domain::schedule::Trigger;
+use crate::domain::schedule::{Schedule, Trigger};
 use crate::domain::tick;
 use crate::domain::tool::Tool;
 use crate::guc;
 use crate::pg::{role as roles, user};
 use crate::store::binding::{self, Standing, Table};
 use crate::store::extension::{self, Extension};
-use crate::store::{catalogue, role};
+use crate::store::{catalogue, role, schedule};
 
 /// What became of one trigger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,17 +35,37 @@ pub struct Synced {
 pub fn sync() -> Result<Vec<Synced>, DotError> {
     let caller = Requester::current();
     let extension = extension::current()?;
-    let (tools, bindings) =
-        extension::as_owner(&extension, || Ok::<_, DotError>((catalogue::by_code(&extension)?, binding::all()?)))?;
+    let (tools, bindings, schedules) = extension::as_owner(&extension, || {
+        Ok::<_, DotError>((catalogue::by_code(&extension)?, binding::all()?, schedule::declared(None)?))
+    })?;
     let mut standing = binding::standing()?;
     let mut done = Vec::new();
     for binding in &bindings {
-        done.push(settle(&extension, &caller, tools.get(&binding.code), binding, &mut standing)?);
+        let tool = tools.get(&binding.code);
+        let mut row = settle(&extension, &caller, tool, binding, &mut standing)?;
+        if matches!(row.action, "created" | "changed" | "kept") {
+            let why = tool.and_then(|tool| leaves(tool, schedules.get(&binding.code), binding));
+            let why = why.map(|why| format!("its events cover no tick of the tool's schedule: {why}"));
+            row.detail = [row.detail, why].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+        }
+        done.push(row);
     }
     for trigger in standing {
         done.push(remove(trigger, None)?);
     }
     Ok(done)
+}
+
+/// Why both act where a dual tool's schedule is due and its table changes; `None` where one of them does, or there is no
+/// schedule.
+pub(super) fn leaves(tool: &Tool, declared: Option<&Schedule>, binding: &Binding) -> Option<&'static str> {
+    if !Trigger::of(tool).is_dual() {
+        return None;
+    }
+    match declared {
+        Some(schedule) => binding.leaves(schedule),
+        None => binding.leaves(&Schedule::of(tool)?),
+    }
 }
 
 fn settle(

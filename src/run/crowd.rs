@@ -2,7 +2,7 @@
 //! Only for runs that ask for it (`domain::via`).
 
 use pgrx::pg_sys::Oid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::request::Requested;
 use crate::domain::call::Call;
@@ -39,14 +39,14 @@ pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<
 ///
 /// # Errors
 /// XX000 only.
-pub(super) fn in_the_way(via: &Via, code: &str, mode: Mode) -> Result<Option<Decision>, DotError> {
+pub(super) fn in_the_way(via: &Via, code: &str, mode: Mode, args: &Value) -> Result<Option<Decision>, DotError> {
     let (overlapping, since) = match via.overlap {
         Overlap::Allow => return Ok(None),
         Overlap::Skip { since } => (crowd::unfinished(code)?, since),
         Overlap::Covered { since } => (None, Some(since)),
     };
-    // What was requested since says more than that it is not over.
-    let since = since.map(|moment| crowd::requested_since(code, mode, moment)).transpose()?.flatten();
+    // What does this one's work says more than what is not over.
+    let since = since.map(|moment| crowd::event_since(code, mode, args, moment)).transpose()?.flatten();
     let covered = since.map(|way| decide::covered(code, &way));
     Ok(covered.or_else(|| overlapping.map(|way| decide::overlapping(code, &way))))
 }

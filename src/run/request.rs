@@ -177,7 +177,7 @@ fn ask_capacity(
     }
     if let Some(missed) = &via.missed {
         findings.note(decide::missed(missed));
-    } else if let Some(block) = crowd::in_the_way(via, question.code, question.mode)? {
+    } else if let Some(block) = crowd::in_the_way(via, question.code, question.mode, question.args)? {
         findings.note(block);
     } else if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
         findings.note(full);

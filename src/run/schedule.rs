@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::bindings;
 use super::request::Requester;
+use crate::domain::binding::Binding;
 use crate::domain::call::{self, shorten};
 use crate::domain::cron::Cron;
 use crate::domain::error::{DotError, SqlState};
@@ -13,7 +15,7 @@ use crate::guc;
 use crate::pg::{clock, settings};
 use crate::store::extension::{self, Extension};
 use crate::store::pg_cron::{self, Job};
-use crate::store::{catalogue, role, schedule};
+use crate::store::{binding, catalogue, role, schedule};
 
 /// What became of one job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,9 +40,9 @@ pub struct Synced {
 pub fn sync() -> Result<Vec<Synced>, DotError> {
     let caller = Requester::current();
     let extension = extension::current()?;
-    let (tools, declared) = extension::as_owner(&extension, || {
+    let (tools, declared, bindings) = extension::as_owner(&extension, || {
         caller.must_be_allowed(&extension, "fn_dot_tick")?;
-        Ok::<_, DotError>((catalogue::by_code(&extension)?, schedule::declared(None)?))
+        Ok::<_, DotError>((catalogue::by_code(&extension)?, schedule::declared(None)?, binding::all()?))
     })?;
     if !role::may_execute(&extension, "fn_dot_tick", 1)? {
         return Err(DotError::new(SqlState::InsufficientPrivilege, "permission denied for function fn_dot_tick")
@@ -53,7 +55,12 @@ pub fn sync() -> Result<Vec<Synced>, DotError> {
     let mut jobs = pg_cron::jobs()?;
     let mut done = Vec::new();
     for (code, wanted) in wanted(&tools, declared) {
-        done.push(settle(&extension, code, wanted, &mut jobs)?);
+        let left = wanted.as_ref().ok().and_then(|schedule| left(tools.get(&code)?, schedule, &bindings));
+        let mut row = settle(&extension, code, wanted, &mut jobs)?;
+        if matches!(row.action, "created" | "changed" | "kept") {
+            row.detail = [row.detail, left].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+        }
+        done.push(row);
     }
     let opening = pg_cron::opening(&extension.schema);
     for job in jobs.into_iter().filter(|job| job.command.starts_with(&opening)) {
@@ -122,6 +129,14 @@ fn usable(code: &str, schedule: &Schedule) -> Result<(), String> {
     let cron = Cron::parse(&schedule.text)?;
     let ever = cron.latest(clock::now_us() / 1_000_000, |_| 0);
     ever.map(drop).ok_or_else(|| "it never comes due".to_owned())
+}
+
+/// The tables whose events cover no tick of this schedule, of a dual tool.
+fn left(tool: &Tool, schedule: &Schedule, bindings: &[Binding]) -> Option<String> {
+    let own = bindings.iter().filter(|binding| binding.code == tool.code);
+    let why = own.filter_map(|binding| Some((&binding.relation, bindings::leaves(tool, Some(schedule), binding)?)));
+    why.map(|(table, why)| format!("events of {table} cover no tick: {why}"))
+        .reduce(|one, other| format!("{one}; {other}"))
 }
 
 /// Brings one tool's job in line, and takes it out of the list of those that nobody has asked for.

@@ -200,7 +200,7 @@ fn covered(run_id: Uuid, run: &QueuedRun, findings: &Findings) -> Result<Option<
     if run.source != Source::Schedule || !is_dual || run.attempts > 0 {
         return Ok(None);
     }
-    let event = crowd::event_since_tick(run_id, &run.code, run.mode)?;
+    let event = crowd::event_since_tick(run_id, &run.code, run.mode, &run.args)?;
     Ok(event.map(|event| decide::covered(&run.code, &event)))
 }
 

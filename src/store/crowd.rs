@@ -1,9 +1,10 @@
-//! Runs of one tool among all: a queued one that is like another, one that is not over, one that was requested lately.
+//! Runs of one tool among all: a queued one that is like another, one that is not over, one that an event asked for since a tick's moment.
 
 use pgrx::JsonB;
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::spi;
@@ -95,44 +96,44 @@ pub fn unfinished(code: &str) -> Result<Option<InTheWay>, DotError> {
     spi::row(sql, &[code.into()], read)
 }
 
-/// The last run `r` of tool $1 in mode $2 that may have done its work, and that was requested since a moment. Ids of runs grow
-/// with the time of their request, to the millisecond: that is the index.
-macro_rules! since {
-    ($milliseconds:literal, $and:literal) => {
+/// The last run `r` that an event asked for since a moment and that does a tick's work: of tool $1 in mode $2, with the tick's
+/// arguments $3 and nothing else but the table and what was done to it; and that has not ended without doing it. Ids of runs
+/// grow with the time of their request, to the millisecond; the index has the runs of events alone.
+macro_rules! event_since {
+    ($milliseconds:literal) => {
         concat!(
             "SELECT r.run_id, r.run_status FROM dot_wrapper.dot_run r
-             WHERE r.run_id >= (lpad(to_hex(",
+             WHERE r.source = 'trigger' AND r.code = $1 AND r.run_id >= (lpad(to_hex(",
             $milliseconds,
             "), 12, '0') || repeat('0', 20))::uuid
-               AND r.code = $1 AND r.mode = $2 AND r.admitted AND r.run_status NOT IN ('failed', 'cancelled', 'expired') ",
-            $and,
-            " ORDER BY r.run_id DESC LIMIT 1"
+               AND r.mode = $2 AND r.run_status IN ('queued', 'running', 'in_doubt', 'succeeded')
+               AND r.args @> $3 AND r.args - '{table,op}'::text[] = $3 - '{table,op}'::text[]
+             ORDER BY r.run_id DESC LIMIT 1"
         )
     };
 }
 
-/// The last run of the tool in this mode that was requested since then (milliseconds since 1970), and that may have done
-/// its work.
+/// The last run of an event since then (milliseconds since 1970) that does the work of a tick of this mode and these
+/// arguments.
 ///
 /// # Errors
 /// XX000 only.
-pub fn requested_since(code: &str, mode: Mode, since: i64) -> Result<Option<InTheWay>, DotError> {
-    spi::row(since!("$3::bigint", ""), &[code.into(), mode.as_str().into(), since.into()], read)
+pub fn event_since(code: &str, mode: Mode, args: &Value, since: i64) -> Result<Option<InTheWay>, DotError> {
+    let args = [code.into(), mode.as_str().into(), JsonB(args.clone()).into(), since.into()];
+    spi::row(event_since!("$4::bigint"), &args, read)
 }
 
-/// The last run of the tool in this mode that an event asked for since the moment of the tick whose run this is, and that
-/// may have done its work.
+/// The same since the moment of the tick whose run this is.
 ///
 /// # Errors
 /// XX000 only.
-pub fn event_since_tick(run_id: Uuid, code: &str, mode: Mode) -> Result<Option<InTheWay>, DotError> {
-    let sql = since!(
+pub fn event_since_tick(run_id: Uuid, code: &str, mode: Mode, args: &Value) -> Result<Option<InTheWay>, DotError> {
+    let sql = event_since!(
         "(SELECT CASE WHEN t.idempotency_key ~ '^tick:\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ$'
                       THEN (extract(epoch FROM substr(t.idempotency_key, 6)::timestamptz) * 1000)::bigint END
-          FROM dot_wrapper.dot_run t WHERE t.run_id = $3)",
-        "AND r.source = 'trigger'"
+          FROM dot_wrapper.dot_run t WHERE t.run_id = $4)"
     );
-    spi::row(sql, &[code.into(), mode.as_str().into(), spi::uuid(run_id).into()], read)
+    spi::row(sql, &[code.into(), mode.as_str().into(), JsonB(args.clone()).into(), spi::uuid(run_id).into()], read)
 }
 
 fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<InTheWay> {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::tick;
 use crate::harness::bench::db_error;
-use crate::harness::run::Ask;
+use crate::harness::run::{Ask, Run};
 use crate::harness::{Bench, Reply, until};
 use crate::triggers::busy;
 
@@ -88,26 +88,97 @@ fn overlap_skips_queues_or_leaves_it_to_the_lease() {
     }
 }
 
+/// A dual tool's table and what is bound to it: columns and values on top of tool and table.
+fn watched(bench: &Bench, code: &str, columns: &str, values: &str) {
+    bench.exec(&format!(
+        "CREATE TABLE IF NOT EXISTS t (id int PRIMARY KEY, v int);
+         INSERT INTO dot_wrapper.trigger_binding (code, relation, {columns}) VALUES ('{code}', 'public.t', {values});
+         SELECT * FROM fn_dot_trigger_sync()"
+    ));
+}
+
 #[test]
-fn a_tick_of_a_dual_tool_does_nothing_when_a_run_since_its_moment_has_done_its_work() {
+fn a_tick_of_a_dual_tool_does_nothing_when_an_event_since_its_moment_has_done_its_work() {
     for overlap in ["skip", "queue", "allow"] {
         let bench = scheduled("dual", overlap);
-        // One that checked and one that failed have not done it.
-        bench.until(&bench.verify("DOT-1"), "succeeded");
+        watched(&bench, "DOT-2", "args, events", "'{\"n\": 1}', '{insert}'");
+        watched(&bench, "DOT-3", "args, events", "'{\"n\": 1}', '{update}'");
+        let event = |code: &str, sql: &str, status: &str| {
+            bench.exec(sql);
+            let last = "SELECT to_jsonb(r) FROM dot_wrapper.dot_run r WHERE code = $1 AND source = 'trigger' ORDER BY run_id DESC LIMIT 1";
+            bench.until(&Run(bench.one(last, &[&code])), status)
+        };
+        // What failed has not done it; nor has what somebody called himself.
         bench.agent.reply(Reply::ended("failed"));
-        bench.until(&bench.apply("DOT-2"), "failed");
+        event("DOT-2", "INSERT INTO t VALUES (1)", "failed");
         bench.agent.reply(Reply::succeeded());
-        let runs = ["DOT-1", "DOT-2"].map(|code| tick(&mut *bench.session(), code));
-        runs.iter().for_each(|run| drop(bench.until(run, "succeeded")));
-        bench.until(&bench.apply("DOT-3"), "succeeded");
+        bench.until(&bench.ask(&Ask { args: json!({"n": 1}), ..Ask::new("DOT-1", "apply") }), "succeeded");
+        for code in ["DOT-1", "DOT-2"] {
+            let run = tick(&mut *bench.session(), code);
+            bench.until(&run, "succeeded");
+        }
+        let done = event("DOT-3", "UPDATE t SET v = 1", "succeeded");
         let covered = tick(&mut *bench.session(), "DOT-3");
         assert_eq!((covered.status(), covered.reason()), ("refused", "covered"), "{overlap}: {covered:?}");
         assert_eq!(bench.block(&covered, "request").0, "overlap");
-        // Where the tool is not dual, another run is another matter.
+        assert_eq!(covered.gate("overlap").unwrap()["inputs"]["run_id"], done.0["run_id"]);
+        // Where the tool is not dual, another run is another matter; a refusal has not used the tick up.
         bench.exec("UPDATE dot_tools SET trigger_type = 'cron'");
-        let other = tick(&mut *bench.session(), "DOT-3");
-        bench.until(&other, "succeeded");
+        let run = tick(&mut *bench.session(), "DOT-3");
+        bench.until(&run, "succeeded");
     }
+}
+
+/// A run for one row, in another mode or with other arguments is not what the schedule asks for; both syncs say so.
+#[test]
+fn an_event_that_does_less_than_a_tick_neither_refuses_it_nor_takes_its_place_and_the_sync_says_so() {
+    let bench = scheduled("dual", "skip");
+    watched(&bench, "DOT-1", "args, per", "'{\"n\": 1}', 'row'");
+    watched(&bench, "DOT-2", "args", "'{\"n\": 1, \"only\": 2}'");
+    watched(&bench, "DOT-3", "args, mode", "'{\"n\": 1}', 'verify'");
+    watched(&bench, "DOT-4", "args", "'{\"n\": 1}'");
+    let said: Vec<String> =
+        bench.all("SELECT concat_ws('|', code, detail) FROM fn_dot_trigger_sync() ORDER BY code", &[]);
+    let says = |code: &str, why: &str| format!("{code}|its events cover no tick of the tool's schedule: {why}");
+    let expected = [
+        says("DOT-1", "they are per row"),
+        says("DOT-2", "their arguments are others"),
+        says("DOT-3", "their mode is another"),
+        "DOT-4".to_owned(),
+    ];
+    assert_eq!(said, expected);
+
+    // The event comes first.
+    bench.exec("INSERT INTO t VALUES (7)");
+    let events: Vec<serde_json::Value> = bench.all("SELECT to_jsonb(r) FROM dot_wrapper.dot_run r", &[]);
+    events.into_iter().for_each(|run| drop(bench.until(&Run(run), "succeeded")));
+    for code in ["DOT-1", "DOT-2", "DOT-3"] {
+        let run = tick(&mut *bench.session(), code);
+        bench.until(&run, "succeeded");
+    }
+    assert_eq!(tick(&mut *bench.session(), "DOT-4").reason(), "covered");
+
+    // The tick comes first, and is overtaken.
+    bench.exec("UPDATE dot_wrapper.schedule SET schedule = '1 seconds', window_s = 86400 WHERE code < 'DOT-3'");
+    let held = busy(&bench);
+    let waiting = ["DOT-1", "DOT-2"].map(|code| tick(&mut *bench.session(), code));
+    waiting.iter().for_each(|run| assert_eq!(run.status(), "queued", "{run:?}"));
+    bench.exec("UPDATE t SET v = 2");
+    bench.agent.release(&held, Reply::succeeded());
+    waiting.iter().for_each(|run| drop(bench.until(run, "succeeded")));
+}
+
+#[test]
+fn what_covers_a_tick_is_looked_for_among_the_runs_of_events_alone() {
+    let bench = scheduled("dual", "skip");
+    let looks = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'dot_run_event_asked'";
+    let before: i64 = bench.one(looks, &[]);
+    let mut session = bench.connect();
+    // With so few rows any way is a good one.
+    session.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off").unwrap();
+    tick(&mut session, "DOT-1");
+    drop(session);
+    until("the index was used", || (bench.one::<i64>(looks, &[]) > before).then_some(()));
 }
 
 #[test]
@@ -182,7 +253,7 @@ fn a_tick_passes_every_gate_that_a_call_passes_and_a_schedule_may_only_verify() 
 fn an_event_that_a_tick_could_not_see_yet_covers_it_before_it_is_sent() {
     let bench = scheduled("dual", "queue");
     bench.exec(
-        "CREATE TABLE t (id int); INSERT INTO dot_wrapper.trigger_binding (code, relation) VALUES ('DOT-1', 'public.t');
+        "CREATE TABLE t (id int); INSERT INTO dot_wrapper.trigger_binding (code, relation, args) VALUES ('DOT-1', 'public.t', '{\"n\": 1}');
          SELECT * FROM fn_dot_trigger_sync()",
     );
     let held = busy(&bench);
@@ -195,8 +266,8 @@ fn an_event_that_a_tick_could_not_see_yet_covers_it_before_it_is_sent() {
     bench.agent.release(&held, Reply::succeeded());
     assert_eq!(bench.until(&asked, "refused").reason(), "covered");
     assert_eq!(bench.block(&asked, "send").0, "overlap");
-    bench.agent.wait_for(2);
-    bench.drain();
+    let event = "SELECT to_jsonb(r) FROM dot_wrapper.dot_run r WHERE source = 'trigger'";
+    bench.until(&Run(bench.one(event, &[])), "succeeded");
     assert_eq!(bench.agent.count(), 2);
 }
 
