@@ -84,7 +84,7 @@ fn settle(
         detail,
     };
     // The caller may not even see it; then PostgreSQL says so when the trigger is to be made.
-    let table = extension::as_owner(extension, || binding::table(&binding.relation))?;
+    let table = extension::as_owner(extension, || binding::table(extension, &binding.relation))?;
     let found = table.as_ref().and_then(|table| standing.iter().position(|t| t.table == table.oid && t.name == name));
     let found = found.map(|at| standing.remove(at));
     if let Err(why) = wanted(extension, tool, binding, table.as_ref())? {
@@ -135,7 +135,7 @@ fn wanted(
         return Ok(Err("it is not a table".to_owned()));
     }
     if table.is_ours {
-        return Ok(Err("it is a table of dot_wrapper itself, which every run writes to".to_owned()));
+        return Ok(Err("it is a table of dot_wrapper itself, which runs write to".to_owned()));
     }
     if binding.per_row && !table.has_key {
         return Ok(Err("it has no primary key to tell its rows by; bind it per statement".to_owned()));

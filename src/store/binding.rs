@@ -6,6 +6,7 @@
 use pgrx::pg_sys::Oid;
 use pgrx::spi::{Result as SpiResult, SpiHeapTupleData};
 
+use super::extension::Extension;
 use super::spi;
 use crate::domain::binding::Binding;
 use crate::domain::error::DotError;
@@ -65,7 +66,7 @@ pub struct Table {
     pub kind: String,
     /// Whether it has a primary key that holds at every moment.
     pub has_key: bool,
-    /// Whether it is one of dot_wrapper's own.
+    /// Whether it is one of dot_wrapper's own, to which runs lead again: not the substrate that it may have brought along.
     pub is_ours: bool,
 }
 
@@ -73,12 +74,13 @@ pub struct Table {
 ///
 /// # Errors
 /// XX000 only.
-pub fn table(relation: &str) -> Result<Option<Table>, DotError> {
+pub fn table(extension: &Extension, relation: &str) -> Result<Option<Table>, DotError> {
     let sql = "SELECT c.oid, c.relkind::text,
                       EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND i.indisvalid AND i.indimmediate),
                       c.relnamespace = 'dot_wrapper'::pg_catalog.regnamespace
+                      OR (c.relnamespace = $2 AND c.relname = 'dot_run_request')
                FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1)";
-    spi::row(sql, &[relation.into()], |row| {
+    spi::row(sql, &[relation.into(), extension.schema_oid.into()], |row| {
         Ok(Table {
             oid: spi::need(row, 1)?,
             kind: spi::need(row, 2)?,

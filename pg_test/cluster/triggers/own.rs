@@ -44,6 +44,23 @@ fn what_a_guard_writes_is_no_event() {
     assert_eq!(bench.one::<i64>("SELECT count(*) FROM t WHERE id < 100", &[]), 1);
 }
 
+/// No sync would put a trigger there; somebody who may can.
+#[test]
+fn what_keeps_the_request_table_up_is_no_event() {
+    let bench = Bench::shared();
+    bench.exec(
+        "UPDATE dot_tools SET trigger_type = 'event';
+         INSERT INTO dot_wrapper.trigger_binding (code, relation) VALUES ('DOT-1', 'public.dot_run_request');
+         CREATE TRIGGER mine AFTER UPDATE ON dot_run_request FOR EACH STATEMENT
+             EXECUTE FUNCTION dot_wrapper.fire('DOT-1', 'public.dot_run_request');
+         INSERT INTO dot_run_request (code, mode) VALUES ('DOT-2', 'apply')",
+    );
+    let status = "SELECT run_status FROM dot_run_request";
+    until("the request is followed", || (bench.one::<String>(status, &[]) == "succeeded").then_some(()));
+    bench.drain();
+    assert_eq!((runs(&bench).len(), bench.agent.count()), (0, 1));
+}
+
 #[test]
 fn a_trigger_by_hand_fires_nothing_that_is_not_bound_and_says_so() {
     let bench = bound("per", "'row'");

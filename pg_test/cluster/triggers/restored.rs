@@ -24,7 +24,9 @@ fn a_restored_copy_has_its_bindings_and_executes_nothing_until_it_is_resumed() {
     copy.exec("INSERT INTO t VALUES (1)");
     let run = runs(&copy).remove(0);
     assert_eq!((run.status(), &run.gate("worker").unwrap()["reason"]), ("queued", &serde_json::json!("suspended")));
-    assert_eq!(synced(&mut copy.session()), ["DOT-1|public.t|dot_wrapper:DOT-1|kept"]);
+    let kept =
+        "DOT-1|public.t|dot_wrapper:DOT-1|kept|its events cover no tick of the tool's schedule: they are per row";
+    assert_eq!(synced(&mut copy.session()), [kept]);
     copy.look();
     assert_eq!((runs(&copy)[0].status(), bench.agent.count()), ("queued", 0));
     copy.exec("SELECT fn_dot_resume()");

@@ -18,6 +18,7 @@ fn bindings_become_triggers_and_what_cannot_be_bound_is_a_row_that_says_why() {
              ('DOT-1', 'public.keyless', '{{insert}}', NULL, 'row', 'postgres'),
              ('DOT-1', 'public.v', '{{insert}}', NULL, 'statement', 'postgres'),
              ('DOT-1', 'dot_wrapper.dot_run', '{{insert}}', NULL, 'row', 'postgres'),
+             ('DOT-1', 'public.dot_run_request', '{{update}}', NULL, 'statement', 'postgres'),
              ('DOT-2', 'public.t', '{{insert}}', NULL, 'row', 'postgres'),
              ('DOT-3', 'public.t', '{{insert}}', NULL, 'row', 'postgres'),
              ('DOT-4', 'public.t', '{{insert}}', NULL, 'row', '{role}'),
@@ -26,7 +27,8 @@ fn bindings_become_triggers_and_what_cannot_be_bound_is_a_row_that_says_why() {
     ));
     let invalid = |code: &str, relation: &str, why: &str| format!("{code}|{relation}|dot_wrapper:{code}|invalid|{why}");
     let told = [
-        invalid("DOT-1", "dot_wrapper.dot_run", "it is a table of dot_wrapper itself, which every run writes to"),
+        invalid("DOT-1", "dot_wrapper.dot_run", "it is a table of dot_wrapper itself, which runs write to"),
+        invalid("DOT-1", "public.dot_run_request", "it is a table of dot_wrapper itself, which runs write to"),
         invalid("DOT-1", "public.gone", "there is no such table"),
         invalid("DOT-1", "public.keyless", "it has no primary key to tell its rows by; bind it per statement"),
         "DOT-1|public.t|dot_wrapper:DOT-1|created".to_owned(),
