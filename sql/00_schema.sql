@@ -1,4 +1,4 @@
--- The internal schema and the worker's role. First of the install script.
+-- The internal schema and the roles of the worker and of the request table. First of the install script.
 
 -- Whatever stands in the target schema is out of reach for unqualified names and operators of this script.
 SET LOCAL search_path TO pg_catalog, pg_temp;
@@ -20,7 +20,7 @@ REVOKE ALL ON SCHEMA dot_wrapper FROM PUBLIC;
 COMMENT ON SCHEMA dot_wrapper IS
     'dot_wrapper: ledger, queue and configuration. Read the ledger through the views in the schema of the functions.';
 
--- Roles belong to the cluster, not to an extension: the role stays after DROP EXTENSION.
+-- Roles belong to the cluster, not to an extension: the roles stay after DROP EXTENSION.
 DO $role$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dot_wrapper_worker') THEN
@@ -30,6 +30,15 @@ BEGIN
                 'The background worker of dot_wrapper authenticates as this role. It needs no password; reject it in pg_hba.conf.';
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
             NULL;   -- made at this very moment for another database
+        END;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'dot_wrapper_mirror') THEN
+        BEGIN
+            CREATE ROLE dot_wrapper_mirror NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS;
+            COMMENT ON ROLE dot_wrapper_mirror IS
+                'dot_wrapper keeps dot_run_request up as this role, with whose rights triggers on that table then run. Grant it nothing, and nobody it.';
+        EXCEPTION WHEN duplicate_object OR unique_violation THEN
+            NULL;
         END;
     END IF;
 END

@@ -105,7 +105,7 @@ COMMENT ON COLUMN dot_wrapper.policy.max_in_flight IS 'Calls of one tool at the 
 COMMENT ON COLUMN dot_wrapper.policy.in_flight_key IS 'What max_in_flight_per_key counts by: text with {code} and {args.NAME}; default {code}';
 COMMENT ON COLUMN dot_wrapper.policy.max_in_flight_per_key IS 'Calls with the same in_flight_key at the same time, 1 to 4096; default NULL: no limit';
 COMMENT ON COLUMN dot_wrapper.policy.max_queued IS 'Runs of one tool that may wait in the queue, 1 to 1000000; more are refused. Default NULL: no limit but that of the whole queue';
-COMMENT ON COLUMN dot_wrapper.policy.script_args IS 'A script''s arguments, one element each: text with {code} and {args.NAME}; an element that is exactly {args.NAME} may be an array and becomes several; one whose argument is missing is left out; {dry_run} is where dry_run_arg goes. Default: none';
+COMMENT ON COLUMN dot_wrapper.policy.script_args IS 'A script''s arguments, one element each: text with {code} and {args.NAME}; an element that is exactly {args.NAME} may be an array and becomes several; one with {args.NAME?} is left out where that is missing; {dry_run} is where dry_run_arg goes. Default: none';
 COMMENT ON COLUMN dot_wrapper.policy.dry_run_arg IS 'The argument that tells a script to change nothing. With it, verify is offered; default NULL: it is not';
 COMMENT ON COLUMN dot_wrapper.policy.max_memory_mb IS 'MiB of memory for each process of a script (RLIMIT_DATA), 16 to 1048576; default 1024';
 COMMENT ON COLUMN dot_wrapper.policy.max_cpu_s IS 'Seconds of processor time for each process of a script (RLIMIT_CPU), 1 to 86400; default: total_timeout_ms';

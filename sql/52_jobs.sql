@@ -28,8 +28,8 @@ CREATE TABLE dot_wrapper.job_source (
 COMMENT ON TABLE dot_wrapper.job_source IS
     'The table whose jobs become runs. At most one row; none: no job is taken. Behind dot_config[''queue.worker.enabled''], which must be the word true.';
 COMMENT ON COLUMN dot_wrapper.job_source.run_as IS
-    'The role by which the runs are requested: it must be allowed to call fn_dot_run. Never taken from a job, so that who may insert jobs becomes nobody else.';
-COMMENT ON COLUMN dot_wrapper.job_source.relation IS 'The table, with its schema. It must belong to a trusted role; it is read and written with that role''s rights.';
+    'The role by which the runs are requested: it must be allowed to call fn_dot_run. Who sets it is a member of it. Never taken from a job, so that who may insert jobs becomes nobody else.';
+COMMENT ON COLUMN dot_wrapper.job_source.relation IS 'The table, with its schema. It must belong to a trusted role; it is read and written with that role''s rights. Who names it may SELECT and UPDATE it; no catalogue, and no table of dot_wrapper but job_queue.';
 COMMENT ON COLUMN dot_wrapper.job_source.families IS 'Families whose jobs are taken, each spelled out; no other job is looked at, locked or changed.';
 COMMENT ON COLUMN dot_wrapper.job_source.id_column IS 'Its key, of any type; jobs are taken in its order';
 COMMENT ON COLUMN dot_wrapper.job_source.payload_column IS
@@ -47,6 +47,58 @@ COMMENT ON COLUMN dot_wrapper.job_source.status_words IS
     'The table''s words for queued, taken, succeeded, failed, refused, cancelled, expired, in_doubt. What is left out has its own name, taken is running. That of queued must be like no other.';
 COMMENT ON COLUMN dot_wrapper.job_source.batch IS 'Jobs taken in one transaction, 1 to 1000';
 
+-- The worker writes to the table with its owner's rights, and requests runs as run_as: nobody gets by this table what he has not.
+CREATE FUNCTION dot_wrapper.check_job_source() RETURNS trigger
+LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    -- A dump is restored before what it names.
+    restores constant boolean := pg_catalog.pg_has_role((SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = tg_relid), 'USAGE');
+    relation regclass;
+BEGIN
+    IF (SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) THEN
+        RETURN new;
+    END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = new.run_as) THEN
+        IF NOT pg_catalog.pg_has_role(new.run_as, 'USAGE') THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'insufficient_privilege',
+                MESSAGE = format('role "%s" may not let jobs run as role "%s"', current_user, new.run_as),
+                HINT = 'run_as is yourself, or a role that you are a member of.';
+        END IF;
+    ELSIF NOT restores THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'undefined_object',
+            MESSAGE = format('role "%s" does not exist', new.run_as);
+    END IF;
+    -- A name of another shape is refused by the table's own constraint.
+    IF cardinality(pg_catalog.parse_ident(new.relation)) = 2 THEN
+        relation := pg_catalog.to_regclass(new.relation);
+        IF relation IS NULL THEN
+            IF NOT restores THEN
+                RAISE EXCEPTION USING
+                    ERRCODE = 'undefined_table',
+                    MESSAGE = format('there is no table %s', new.relation);
+            END IF;
+        ELSIF NOT pg_catalog.has_table_privilege(relation, 'SELECT') OR NOT pg_catalog.has_table_privilege(relation, 'UPDATE')
+              OR pg_catalog.row_security_active(relation) THEN
+            RAISE EXCEPTION USING
+                ERRCODE = 'insufficient_privilege',
+                MESSAGE = format('role "%s" may not name %s as a table of jobs', current_user, relation),
+                DETAIL = 'Its rows are read and written with the rights of its owner.',
+                HINT = 'You need SELECT and UPDATE on all of the table yourself, without a row-level policy for you.';
+        END IF;
+    END IF;
+    RETURN new;
+END
+$$;
+REVOKE ALL ON FUNCTION dot_wrapper.check_job_source() FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.check_job_source() IS
+    'Lets nobody have jobs run as a role that he is not, or have a table written that he may not write';
+CREATE TRIGGER job_source_is_checked BEFORE INSERT OR UPDATE ON dot_wrapper.job_source
+    FOR EACH ROW EXECUTE FUNCTION dot_wrapper.check_job_source();
+
 CREATE TABLE dot_wrapper.job_link (
     relation text NOT NULL,
     job_id text NOT NULL,
@@ -63,7 +115,7 @@ COMMENT ON COLUMN dot_wrapper.job_link.relation IS 'The table, quoted, when the 
 COMMENT ON COLUMN dot_wrapper.job_link.job_id IS 'The job''s key, as text';
 COMMENT ON COLUMN dot_wrapper.job_link.changed IS 'The run has moved, and the job does not show it yet';
 COMMENT ON COLUMN dot_wrapper.job_link.due IS 'Not touched before';
-COMMENT ON COLUMN dot_wrapper.job_link.trouble IS 'Why the job could not be read or written, at the last try';
+COMMENT ON COLUMN dot_wrapper.job_link.trouble IS 'Why the job could not be taken or told, at the last try';
 CREATE INDEX job_link_run ON dot_wrapper.job_link (run_id);
 CREATE INDEX job_link_changed ON dot_wrapper.job_link (relation, due) WHERE changed;
 CREATE INDEX job_link_trouble ON dot_wrapper.job_link (relation, due) WHERE trouble IS NOT NULL;

@@ -70,7 +70,7 @@ CREATE TRIGGER dot_run_request_kept BEFORE UPDATE ON @extschema@.dot_run_request
 
 -- As for the views of the ledger: a role sees what it, or a role it is a member of, requested; pg_read_all_data sees all.
 -- The trigger names the current user, so that the check of an insert holds by itself. Rows can be found for an UPDATE, so
--- that the trigger above says why there is none. What dot_wrapper itself writes, it writes as the table's owner.
+-- that the trigger above says why there is none.
 ALTER TABLE @extschema@.dot_run_request ENABLE ROW LEVEL SECURITY;
 CREATE POLICY request_read ON @extschema@.dot_run_request FOR SELECT
     USING ((SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
@@ -99,5 +99,15 @@ BEGIN
     END LOOP;
 END
 $default_privileges$;
+
+-- What dot_wrapper itself writes, it writes through this view: the table is reached with the rights of the view's owner, but
+-- triggers on it run with those of a role that has nothing else.
+CREATE VIEW dot_wrapper.request_outcome AS
+    SELECT w.id, w.run_status, w.reason, w.message, w.result, w.finished_at, w.requested_by_oid
+    FROM @extschema@.dot_run_request w;
+COMMENT ON VIEW dot_wrapper.request_outcome IS 'What dot_wrapper writes of dot_run_request, as the role dot_wrapper_mirror';
+GRANT USAGE ON SCHEMA dot_wrapper TO dot_wrapper_mirror;
+GRANT SELECT (id, finished_at), UPDATE (run_status, reason, message, result, finished_at, requested_by_oid)
+    ON dot_wrapper.request_outcome TO dot_wrapper_mirror;
 
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.dot_run_request', '');

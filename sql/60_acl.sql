@@ -14,7 +14,7 @@ BEGIN
         WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.classid = 'pg_catalog.pg_class'::regclass
           AND d.deptype = 'e' AND a.grantee <> c.relowner
           AND (a.grantee = 0 OR (c.relnamespace = 'dot_wrapper'::regnamespace
-                                 AND a.grantee <> 'dot_wrapper_worker'::regrole))
+                                 AND a.grantee NOT IN ('dot_wrapper_worker'::regrole, 'dot_wrapper_mirror'::regrole)))
         UNION
         SELECT 'FUNCTION', f.oid::regprocedure::text, a.grantee
         FROM pg_catalog.pg_depend d
@@ -27,7 +27,7 @@ BEGIN
         UNION
         SELECT 'SCHEMA', n.oid::regnamespace::text, a.grantee
         FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a
-        WHERE n.nspname = 'dot_wrapper' AND a.grantee <> n.nspowner AND a.grantee <> 'dot_wrapper_worker'::regrole
+        WHERE n.nspname = 'dot_wrapper' AND a.grantee <> n.nspowner AND a.grantee NOT IN ('dot_wrapper_worker'::regrole, 'dot_wrapper_mirror'::regrole)
     LOOP
         EXECUTE format('REVOKE ALL ON %s %s FROM %s', entry.kind, entry.object,
                        CASE entry.grantee WHEN 0 THEN 'PUBLIC' ELSE entry.grantee::regrole::text END);

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Removes files below a directory that nobody has changed for some days. With --dry-run it says which, and removes none.
-#   dry_run_arg: '--dry-run'    script_args: ARRAY['{args.dir}', '{args.days}']    args: {"dir": "/var/tmp/dots", "days": 7}
+#   dry_run_arg: '--dry-run'    script_args: ARRAY['{args.dir}', '{args.days?}']    args: {"dir": "/var/tmp/dots", "days": 7}
 # Exit code 75: the directory is not there (not mounted yet?), nothing was changed, try again later.
 set -eu
 action=removed

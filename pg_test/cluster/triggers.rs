@@ -2,6 +2,7 @@
 
 mod cost;
 mod events;
+mod joining;
 mod own;
 mod restored;
 mod sync;

@@ -14,7 +14,7 @@ use crate::domain::request_row::{INVALID, Words};
 use crate::error;
 use crate::pg::json::JsonText;
 use crate::pg::user;
-use crate::run::request_row::{self, Asked, Taken};
+use crate::run::request_row::{self, Asked, Shown, Taken};
 
 type Failed = pgrx::heap_tuple::PgHeapTupleError;
 
@@ -23,8 +23,9 @@ type Failed = pgrx::heap_tuple::PgHeapTupleError;
 fn take_request<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a, AllocatedByRust>>, Failed> {
     let mut row = Columns(new_row(trigger).into_owned());
     let Some(code) = row.get::<String>("code") else {
-        // PostgreSQL says best that it is missing, once the policy lets the row through.
+        // PostgreSQL says best that it is missing, once the policy lets the row through; nor may another trigger fill it in.
         row.own();
+        row.refuse("no code was given".to_owned());
         return Ok(Some(row.0));
     };
     let now = clock_timestamp();
@@ -57,7 +58,9 @@ fn take_request<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a,
         row.set("args", Some(JsonText("{}".to_owned())));
     }
     match taken {
-        Taken::Back | Taken::Twice => {}
+        Taken::Back => {}
+        // The old row may be going at this moment; then this one is inserted, and it has no run.
+        Taken::Twice => row.refuse("another row has, or had a moment ago, this id; give a new one".to_owned()),
         Taken::Misuse { message } => {
             if is_large {
                 row.set("args", None::<JsonText>);
@@ -66,13 +69,7 @@ fn take_request<'a>(trigger: &'a PgTrigger<'a>) -> Result<Option<PgHeapTuple<'a,
         }
         Taken::Run { requested, shown } => {
             wake_for(&requested);
-            row.set("process_run_id", Some(pgrx::Uuid::from_bytes(*shown.process_run_id.as_bytes())));
-            row.set("run_id", Some(pgrx::Uuid::from_bytes(*requested.run_id.as_bytes())));
-            row.set("run_status", Some(shown.run_status));
-            row.set("reason", shown.reason);
-            row.set("message", shown.message);
-            row.set("result", shown.result);
-            row.set("finished_at", shown.finished_at);
+            row.show(requested.run_id, shown);
         }
     }
     Ok(Some(row.0))
@@ -136,6 +133,18 @@ impl Columns<'_> {
         self.set("actor", words.actor.clone());
     }
 
+    /// What the ledger has of its run.
+    fn show(&mut self, run_id: uuid::Uuid, shown: Shown) {
+        self.set("process_run_id", Some(pgrx::Uuid::from_bytes(*shown.process_run_id.as_bytes())));
+        self.set("run_id", Some(pgrx::Uuid::from_bytes(*run_id.as_bytes())));
+        self.set("run_status", Some(shown.run_status));
+        self.set("reason", shown.reason);
+        self.set("message", shown.message);
+        self.set("result", shown.result);
+        self.set("finished_at", shown.finished_at);
+    }
+
+    /// It has no run, whatever was in the columns.
     fn refuse(&mut self, message: String) {
         self.set("run_id", None::<pgrx::Uuid>);
         self.set("run_status", Some("refused".to_owned()));

@@ -46,6 +46,10 @@ pub fn request(relation: &str, job: &Job) -> Result<Raw, DotError> {
     };
     // A key that was left empty is none.
     let own_key = job.idempotency_key.clone().filter(|key| !key.is_empty());
+    if own_key.as_ref().is_some_and(|key| key.starts_with("job:")) {
+        // It would be that of another job, by its id.
+        return Err(invalid("the idempotency key must not begin with \"job:\""));
+    }
     let scope = own_key.as_ref().map_or(("id", &job.id), |key| ("key", key));
     Ok(Raw {
         code: text(&mut payload, "code")?,
@@ -121,6 +125,11 @@ pub fn is_final(state: SqlState) -> bool {
 /// As [`is_final`], for an error that PostgreSQL raised over the values (class 22, as for a number out of range).
 pub fn is_final_code(sqlstate: &str) -> bool {
     sqlstate.starts_with("22")
+}
+
+/// Whether a refusal says nothing about the job, only that nothing of its kind is let in at the moment: the job waits.
+pub fn is_put_off(reason: &str) -> bool {
+    matches!(reason, "queue_full" | "toggle_off")
 }
 
 /// The words of a table for where a job stands.

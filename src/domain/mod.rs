@@ -8,6 +8,7 @@ pub mod answer;
 pub mod binding;
 pub mod breaker;
 pub mod bucket;
+pub mod busy;
 pub mod call;
 pub mod canonical;
 pub mod command;

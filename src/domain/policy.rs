@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use super::mode::Mode;
-use super::script::{Limits, SCRIPTS};
+use super::script::limits::{Limits, SCRIPTS};
 use super::tool::Tool;
 
 /// One row of `dot_wrapper.policy`; NULL means "as the next more general one says".

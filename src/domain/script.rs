@@ -11,27 +11,16 @@ use super::render::{Endpoint, Facts, Unformed, traceparent};
 use super::tool::Tool;
 
 mod args;
+pub mod limits;
 mod place;
 
+pub use limits::{Limits, SCRIPTS};
 pub use place::{Candidate, Refusal, Roots};
 
-/// What stands for the endpoint of all scripts. No row of `dot_wrapper.endpoint` can have this name.
-pub const SCRIPTS: &str = "(script)";
 /// The longest argument or `NAME=value`, with its end: Linux takes 128 KiB (MAX_ARG_STRLEN).
 const MAX_STRING: usize = 128 * 1024;
 /// All of them together; Linux takes 2 MiB with the usual stack.
 const MAX_ALL: usize = 1024 * 1024;
-
-/// What the kernel is told not to let it exceed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// MiB of data segment and private memory, of each of its processes.
-    pub memory_mb: i64,
-    /// Seconds of processor time, of each of its processes.
-    pub cpu_s: i64,
-    /// MiB of the largest file that it writes.
-    pub file_mb: i64,
-}
 
 /// A program, ready to be started.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::error::{DotError, SqlState};
+
 /// The way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -92,6 +94,9 @@ pub struct Via {
     pub coalesce: bool,
 }
 
+/// How the keys of ticks and of jobs begin.
+const RESERVED: [&str; 2] = ["tick:", "job:"];
+
 /// The longest `source_ref` and `actor`, in characters.
 pub const MAX_NOTE: usize = 200;
 
@@ -99,6 +104,24 @@ impl Via {
     /// A plain call.
     pub fn call() -> Via {
         Via::default()
+    }
+
+    /// Refuses keys that are for the runs of ticks and jobs: whoever could take them beforehand would keep those from running.
+    ///
+    /// # Errors
+    /// 22023.
+    pub fn check_key(&self, key: &str) -> Result<(), DotError> {
+        let reserved = match self.source {
+            Source::Call | Source::Request | Source::Trigger => {
+                RESERVED.iter().find(|prefix| key.starts_with(**prefix))
+            }
+            Source::Job => RESERVED.first().filter(|prefix| key.starts_with(**prefix)),
+            Source::Schedule => None,
+        };
+        let Some(prefix) = reserved else { return Ok(()) };
+        Err(DotError::new(SqlState::InvalidParameterValue, format!("idempotency_key must not begin with \"{prefix}\""))
+            .detail("Such keys are those of scheduled runs and of jobs.")
+            .hint("choose another key"))
     }
 
     /// The same with its texts as they are kept: without control characters, and cut.
@@ -121,6 +144,15 @@ mod tests {
             assert_eq!(Source::parse(source.as_str()), Some(source));
         }
         assert_eq!(Source::parse("elsewhere"), None);
+    }
+
+    #[test]
+    fn keys_of_ticks_and_jobs_are_for_them() {
+        let of = |source, key| Via { source, ..Via::call() }.check_key(key).is_ok();
+        for source in [Source::Call, Source::Request, Source::Trigger] {
+            assert!(!of(source, "tick:x") && !of(source, "job:1") && of(source, "a tick:") && of(source, ""));
+        }
+        assert!(of(Source::Schedule, "tick:x") && of(Source::Job, "job:1") && !of(Source::Job, "tick:x"));
     }
 
     #[test]

@@ -43,7 +43,7 @@ use crate::domain::doubt::Finding;
 use crate::domain::egress::Rules;
 use crate::domain::order::Order;
 
-pub use program::{Program, Scripts, Start, Started};
+pub use program::{Ends, Program, Scripts, Start, Started};
 pub use thread::{Engine, ThreadBody};
 pub use waker::{Waker, Wakeup};
 

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use crate::domain::script::Roots;
 
@@ -15,13 +16,15 @@ pub struct Program {
     pub args: Vec<String>,
     /// The whole environment.
     pub env: Vec<(&'static str, String)>,
+    /// After so long it is ended without being asked for: whoever started it was stopped.
+    pub most: Duration,
     /// What the kernel holds it to.
     pub limits: crate::domain::script::Limits,
 }
 
-/// A program that was started.
+/// Where it is heard: ends of pipes to write to, whose other ends are listened to before it is started.
 #[derive(Debug)]
-pub struct Started {
+pub struct Ends {
     /// What it prints.
     pub stdout: OwnedFd,
     /// What it complains of.
@@ -29,6 +32,11 @@ pub struct Started {
     /// `E` and an errno (little-endian) when it could not be executed, `S` and its wait status when it has ended. The pipe's
     /// end: nothing of it is left.
     pub life: OwnedFd,
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Started {
     /// Whom `stop` and `reap` are about.
     pub keeper: i32,
     /// Asks for its end, which comes within some seconds.
@@ -38,7 +46,7 @@ pub struct Started {
 }
 
 /// Starts one, on the engine's thread. An error: nothing was started.
-pub type Start = fn(&Program) -> io::Result<Started>;
+pub type Start = fn(&Program, Ends) -> io::Result<Started>;
 
 /// How scripts are run.
 #[derive(Clone, Debug, Default)]

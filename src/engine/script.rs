@@ -2,19 +2,21 @@
 //! contract.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::net::unix::pipe::{self, Receiver};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::body::after;
 use super::exchange::{Shared, unsent};
 use super::failure::Failure;
-use super::program::{Program, Started};
+use super::program::{Ends, Program, Start};
 use super::tail::Tail;
 use super::ticket::Ticket;
 use super::{Call, Errand, MESSAGE, Outcome, Report, mask, reason};
@@ -23,14 +25,19 @@ use crate::domain::doubt::Finding;
 use crate::domain::script::Command;
 use crate::host;
 
-/// From the wish that it ends to giving up on it: the keeper's grace of 3 s, and what a busy machine needs.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// From one wish that it ends to the next: the keeper's grace of 3 s, and what a busy machine needs.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// From the deadline to the moment when the keeper takes it that nobody will ask.
+const OVERDUE: Duration = Duration::from_secs(2);
+/// Looks at files that are under way, or that hang; the helper threads are for others too.
+static LOOKS: Semaphore = Semaphore::const_new(16);
 /// What was written before the end is read for so long at most; who still writes then is none of ours.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// "I changed nothing; try again later": EX_TEMPFAIL of sysexits.h.
 const TRY_AGAIN: i32 = 75;
 
-/// Makes the call. Ends when nothing of the program is left: at `limits.total` and some seconds at the latest.
+/// Makes the call. Ends when nothing of the program is left: some seconds after `limits.total`, but for processes that the kernel
+/// does not let go of. Whoever took the run for over would repeat it beside them.
 pub(super) async fn make(call: Call, command: Command, ticket: Ticket, shared: Arc<Shared>) -> Report {
     let (run_id, attempt) = (call.run_id, call.attempt);
     let started = Instant::now();
@@ -59,7 +66,8 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
         () = &mut called_off => return Err(cancelled()),
         path = look(&command, shared, deadline) => path?,
     };
-    let program = Program { path, args: command.args, env: command.env, limits: command.limits };
+    let most = deadline.saturating_duration_since(Instant::now()) + OVERDUE;
+    let program = Program { path, args: command.args, env: command.env, most, limits: command.limits };
     let start =
         shared.scripts.start.ok_or_else(|| Failure::unsent(reason::NOT_STARTED, "nobody starts programs here"))?;
     // The last question: from here on it may run.
@@ -67,8 +75,9 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
         return Err(Failure::unsent(reason::WITHHELD, "").under(ticket.departure.close()));
     }
     let not_started = |error: io::Error| Failure::unsent(reason::NOT_STARTED, format!("{}: {error}", program.path));
-    let mut process = start(&program).and_then(|started| Process::new(started, call)).map_err(not_started)?;
+    let mut process = Process::start(start, &program, call.limits.max_response_bytes).map_err(not_started)?;
     let stopped = tokio::select! {
+        biased;
         () = process.end() => None,
         () = &mut called_off => Some((reason::CANCELLED, "the call was called off".to_owned())),
         () = sleep_until(deadline) => {
@@ -76,11 +85,9 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
             Some((reason::TIMEOUT, format!("it did not end within {seconds} s and was stopped")))
         }
     };
-    if stopped.is_some() {
-        process.stop();
-        // What cannot be killed now is in the kernel's hands; the run must not wait for that.
-        let _ = timeout(PATIENCE, process.end()).await;
-    }
+    // A program that had ended, and whose leavings its keeper was just clearing away, was not stopped by us.
+    let stopped = stopped.filter(|_| process.status().is_none());
+    process.finish().await;
     let ended = process.status();
     let exit = match ended {
         Some(Word::NotExecuted(error)) => return Err(not_started(io::Error::from_raw_os_error(error))),
@@ -95,8 +102,16 @@ async fn deliver(call: &Call, command: Command, ticket: &Ticket, shared: &Shared
 
 /// Whether the file may still be started, and what it is.
 async fn look(command: &Command, shared: &Shared, deadline: Instant) -> Result<String, Failure> {
+    // A file system that hangs keeps its helpers, whose calls were given up long ago; it must not get all there are.
+    let Ok(Ok(turn)) = timeout_at(deadline, LOOKS.acquire()).await else {
+        return Err(Failure::unsent(reason::NOT_STARTED, "the file systems of other scripts do not answer"));
+    };
     let (roots, user, path) = (shared.scripts.roots.clone(), shared.scripts.user, command.program.clone());
-    let found = unsent(reason::NOT_STARTED, deadline, move || Ok(host::find(&roots, &path, user))).await?;
+    let found = unsent(reason::NOT_STARTED, deadline, move || {
+        let _until_it_is_done = turn;
+        Ok(host::find(&roots, &path, user))
+    })
+    .await?;
     found.map(|program| program.real).map_err(|(_, refusal)| Failure::unsent(refusal.reason, refusal.message))
 }
 
@@ -150,7 +165,8 @@ struct Process {
     keeper: i32,
     stop: fn(i32),
     reap: fn(i32) -> bool,
-    life: Option<Receiver>,
+    life: Receiver,
+    has_ended: bool,
     told: Vec<u8>,
     stdout: Tail,
     stderr: Tail,
@@ -158,37 +174,41 @@ struct Process {
 }
 
 impl Process {
-    fn new(started: Started, call: &Call) -> io::Result<Process> {
-        let (stdout, stderr) = (Tail::new(call.limits.max_response_bytes), Tail::new(call.limits.max_response_bytes));
+    /// Starts it, and keeps this much of each stream. All that can fail is done before: an error means that nothing was started.
+    fn start(start: Start, program: &Program, most: u64) -> io::Result<Process> {
+        let ((life, end), (stdout, out), (stderr, err)) = (pipe()?, pipe()?, pipe()?);
+        let started = start(program, Ends { stdout: out, stderr: err, life: end })?;
         let mut process = Process {
             keeper: started.keeper,
             stop: started.stop,
             reap: started.reap,
-            life: None,
+            life,
+            has_ended: false,
             told: Vec::new(),
-            stdout: stdout.clone(),
-            stderr: stderr.clone(),
+            stdout: Tail::new(most),
+            stderr: Tail::new(most),
             streams: tokio::task::JoinSet::new(),
         };
-        // From here on its end is seen to, whatever fails.
-        process.life = Some(Receiver::from_owned_fd(started.life)?);
-        process.streams.spawn(stdout.follow(Receiver::from_owned_fd(started.stdout)?));
-        process.streams.spawn(stderr.follow(Receiver::from_owned_fd(started.stderr)?));
+        process.streams.spawn(process.stdout.clone().follow(stdout));
+        process.streams.spawn(process.stderr.clone().follow(stderr));
         Ok(process)
     }
 
     /// Waits until nothing of it is left, and all that it wrote is read. May be dropped and called again.
     async fn end(&mut self) {
-        if let Some(life) = &mut self.life {
-            // An error is an end too.
-            while let Ok(1..) = life.read_buf(&mut self.told).await {}
-        }
+        // An error is an end too.
+        while let Ok(1..) = self.life.read_buf(&mut self.told).await {}
         let streams = &mut self.streams;
         let _ = timeout(LAST_WORDS, async { while streams.join_next().await.is_some() {} }).await;
+        self.has_ended = true;
     }
 
-    fn stop(&self) {
-        (self.stop)(self.keeper);
+    /// Waits until nothing of it is left, and asks for that until then.
+    async fn finish(&mut self) {
+        while !self.has_ended {
+            (self.stop)(self.keeper);
+            let _ = timeout(PATIENCE, self.end()).await;
+        }
     }
 
     /// The first word, which is the one that counts: a program that was not executed ends too.
@@ -217,6 +237,12 @@ impl Process {
         self.stderr.put("stderr", &mut result);
         result.into()
     }
+}
+
+/// The end that we listen at, and the one to write to, which waits for us as any program expects.
+fn pipe() -> io::Result<(Receiver, OwnedFd)> {
+    let (write, read) = pipe::pipe()?;
+    Ok((read, write.into_blocking_fd()?))
 }
 
 impl Drop for Process {

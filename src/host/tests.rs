@@ -69,6 +69,39 @@ fn a_link_is_followed_and_must_stay_below_the_root() {
 }
 
 #[test]
+fn a_link_that_leaves_the_root_and_comes_back_is_not_followed() {
+    let tree = Tree::new();
+    let link = |target: &Path, name: &str| symlink(target, tree.0.join(name)).unwrap();
+    // Who can write elsewhere would choose which program of the root is started.
+    link(&tree.0.join("root/b/y"), "elsewhere/back");
+    link(&tree.0.join("elsewhere/back"), "root/a/away");
+    link(Path::new("../../elsewhere/back"), "root/a/up");
+    link(Path::new("../../root/b/y"), "root/a/over");
+    for name in ["a/away", "a/up", "a/over"] {
+        assert_eq!(tree.ask(name), Err("program_outside_roots"), "{name}");
+    }
+    // Within it they may go where they like, through directories that nobody else writes.
+    std::fs::create_dir(tree.0.join("root/c")).unwrap();
+    tree.mode("root/c", 0o755);
+    link(&tree.0.join("root/b/y"), "root/c/hop");
+    link(Path::new("../c/./hop"), "root/a/first");
+    link(Path::new("../c"), "root/a/dir");
+    for name in ["a/first", "a/dir/hop"] {
+        assert_eq!(tree.ask(name), Ok("/root/b/y".into()), "{name}");
+        tree.mode("root/c", 0o775);
+        assert_eq!(tree.ask(name), Err("program_writable_by_others"), "{name}");
+        tree.mode("root/c", 0o755);
+    }
+    assert_eq!(tree.ask("a/x/z"), Err("program_missing"), "a file is no directory");
+    // A root that is itself reached by a link is the directory that it leads to.
+    link(&tree.0.join("root"), "alias");
+    link(&tree.0.join("alias/b/y"), "root/a/named");
+    let roots = Roots::parse(&tree.0.join("alias").to_string_lossy());
+    assert!(find(&roots, "a/named", tree.me()).is_ok_and(|found| found.real.ends_with("/root/b/y")));
+    assert_eq!(tree.ask("a/named"), Err("program_outside_roots"));
+}
+
+#[test]
 fn who_can_write_on_the_way_could_choose_the_program() {
     let tree = Tree::new();
     symlink("../b/y", tree.0.join("root/a/inner")).unwrap();

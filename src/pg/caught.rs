@@ -47,6 +47,11 @@ impl Caught {
         END.contains(&self.sqlstate.as_str())
     }
 
+    /// Whether somebody else's work was in the way, or a function has said so: serialization (40001), deadlock (40P01).
+    pub fn is_conflict(&self) -> bool {
+        matches!(self.sqlstate.as_str(), "40001" | "40P01")
+    }
+
     /// Whether somebody's lock was in the way: not now, but perhaps in a moment (55P03).
     pub fn is_lock_timeout(&self) -> bool {
         self.sqlstate == LOCK_NOT_AVAILABLE

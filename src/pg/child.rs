@@ -1,5 +1,5 @@
 //! Starts a program that cannot outlive us: between it and this process stands a keeper of its own, which kills the program
-//! with everything that came of it when it is told to, when the program ends, and when this process dies.
+//! with everything that came of it when it is told to, when its time is over, when the program ends, and when this process dies.
 //!
 //! ```text
 //! worker (engine's thread) ── fork ── keeper: own session, subreaper, SIGTERM when the worker dies
@@ -12,8 +12,9 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::time::Duration;
 
 mod keeper;
 mod program;
@@ -30,6 +31,8 @@ pub struct Spec<'a> {
     pub args: &'a [String],
     /// Its whole environment.
     pub env: &'a [(&'static str, String)],
+    /// The keeper ends the program by itself after this time.
+    pub most: Duration,
     /// Bytes of data for each process.
     pub memory: u64,
     /// Seconds of processor time for each process.
@@ -40,11 +43,9 @@ pub struct Spec<'a> {
     pub detach: fn(),
 }
 
-/// What was started. Dropping it lets the program go on; see [`stop`].
+/// The ends of pipes that the program and its keeper write to; all close on exec. Who starts it has the other ends.
 #[derive(Debug)]
-pub struct Child {
-    /// The keeper, a child of this process: not to be used any more once it was reaped.
-    pub keeper: i32,
+pub struct Ends {
     /// What the program says.
     pub stdout: OwnedFd,
     /// What it complains of.
@@ -65,27 +66,26 @@ struct Prepared {
     stderr: OwnedFd,
     life: OwnedFd,
     parent: libc::pid_t,
+    most_ms: i64,
     memory: u64,
     cpu_s: u64,
     file: u64,
     detach: fn(),
 }
 
-/// Starts it. The calling thread must live as long as the program may: the kernel tells the keeper of that thread's end.
+/// Starts it, and gives its keeper: a child of this process, not to be used any more once it was reaped; see [`stop`]. The
+/// calling thread must live as long as the program may: the kernel tells the keeper of that thread's end.
 ///
 /// # Errors
 /// When there is a NUL in its texts, or the system is out of descriptors or processes: nothing was started. That the program
 /// cannot be executed comes through `life`.
-pub fn start(spec: &Spec<'_>) -> io::Result<Child> {
+pub fn start(spec: &Spec<'_>, ends: Ends) -> io::Result<i32> {
     let text = |text: String| CString::new(text).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput));
     let program = text(spec.program.to_owned())?;
     let args = spec.args.iter().map(|arg| text(arg.clone())).collect::<io::Result<Vec<_>>>()?;
     let env = spec.env.iter().map(|(name, value)| text(format!("{name}={value}"))).collect::<io::Result<Vec<_>>>()?;
     let argv = pointers(std::iter::once(&program).chain(&args));
     let envp = pointers(env.iter());
-    let (stdout, out) = pipe()?;
-    let (stderr, err) = pipe()?;
-    let (life, end) = pipe()?;
     let null = above(std::fs::File::open("/dev/null")?.into())?;
     // SAFETY: no memory is involved.
     let parent = unsafe { libc::getpid() };
@@ -95,26 +95,29 @@ pub fn start(spec: &Spec<'_>) -> io::Result<Child> {
         envp,
         _texts: args.into_iter().chain(env).collect(),
         null,
-        stdout: out,
-        stderr: err,
-        life: end,
+        stdout: above(ends.stdout)?,
+        stderr: above(ends.stderr)?,
+        life: above(ends.life)?,
         parent,
+        most_ms: i64::try_from(spec.most.as_millis()).unwrap_or(i64::MAX),
         memory: spec.memory,
         cpu_s: spec.cpu_s,
         file: spec.file,
         detach: spec.detach,
     };
-    let keeper = fork_keeper(&prepared)?;
-    // Our ends of what the program writes to close here.
-    drop(prepared);
-    Ok(Child { keeper, stdout, stderr, life })
+    // What the program writes to closes here, when `prepared` does.
+    fork_keeper(&prepared)
 }
 
-/// Asks the keeper to end the program: SIGTERM to its group, and SIGKILL to all of it 3 s later. `keeper` is not reaped yet.
+/// Asks the keeper to end the program: SIGTERM to its group, and SIGKILL to all of it 3 s later. `keeper` is not reaped yet. One
+/// that somebody has stopped goes on.
 pub fn stop(keeper: i32) {
     if keeper > 0 {
         // SAFETY: no memory is involved.
-        unsafe { libc::kill(keeper, libc::SIGTERM) };
+        unsafe {
+            libc::kill(keeper, libc::SIGTERM);
+            libc::kill(keeper, libc::SIGCONT);
+        }
     }
 }
 
@@ -146,19 +149,6 @@ fn fork_keeper(prepared: &Prepared) -> io::Result<i32> {
 
 fn pointers<'a>(texts: impl Iterator<Item = &'a CString>) -> Vec<*const libc::c_char> {
     texts.map(|text| text.as_ptr()).chain(std::iter::once(ptr::null())).collect()
-}
-
-/// The end to read from and the end to write to; both close on exec.
-fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let mut ends: [RawFd; 2] = [-1; 2];
-    // SAFETY: the array has room for two; what the call fills in is ours.
-    let (read, write) = unsafe {
-        if libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1]))
-    };
-    Ok((read, above(write)?))
 }
 
 /// The same descriptor out of the way of 0, 1 and 2, which the program gets.

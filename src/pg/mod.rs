@@ -11,6 +11,7 @@ pub mod databases;
 pub mod dropping;
 pub mod entry;
 pub mod fail_point;
+pub mod hung;
 pub mod json;
 pub mod latch;
 pub mod limit;

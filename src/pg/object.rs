@@ -86,6 +86,11 @@ pub fn lock_function(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     unsafe {
         pg_sys::LockDatabaseObject(pg_sys::ProcedureRelationId, oid, 0, pg_sys::AccessShareLock.cast_signed());
     }
+    function_owner(oid)
+}
+
+/// Who owns a function now, not locked.
+pub fn function_owner(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     let cache = pg_sys::SysCacheIdentifier::PROCOID.cast_signed();
     cached(cache, oid, |function: &pg_sys::FormData_pg_proc| function.proowner)
 }

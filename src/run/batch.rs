@@ -21,8 +21,6 @@ pub(super) struct Batch {
     pub(super) drops: Vec<Move>,
     /// To be asked about again in a moment.
     pub(super) postponed: Vec<Uuid>,
-    /// Leases that others hold, as the substrate has just said.
-    pub(super) held_leases: HashSet<String>,
     /// To be taken once there is room, by the look of it.
     pub(super) held: HashSet<Uuid>,
     /// To be taken once there is room for its key.

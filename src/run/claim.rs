@@ -24,6 +24,7 @@ use crate::domain::state::RunStatus;
 use crate::pg::fail_point::{self, Point};
 use crate::store::attempt;
 use crate::store::candidate::{self, Candidate, QueuedRun};
+use crate::store::crowd;
 use crate::store::event::{self, Remark};
 use crate::store::extension::{self, Extension};
 use crate::store::queue;
@@ -128,6 +129,8 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     let missed: Vec<Uuid> = run_ids.into_iter().filter(|run_id| !taken.contains(run_id)).collect();
     let locked = queue::still_queued(&missed)?;
     let soon = (!locked.is_empty()).then_some(LOCKED);
+    // Or events that join a run, one after the other, would keep it from ever being taken.
+    crowd::close(&locked.iter().copied().collect::<Vec<_>>())?;
     if seen == 0 {
         let due = queue::waits()?.into_iter().chain(soon).min();
         return Ok(Claimed { withdrawn, sight, due, held: locked, ..Claimed::default() });
@@ -138,11 +141,13 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     let requesters = requesters(extension, &permitted)?;
     let mut batch = Batch::default();
     for (run_id, run) in permitted {
-        second_gate::ask(&mut session, &requesters, run_id, run, &mut memory.flow, &mut batch)?;
+        second_gate::ask(&mut session, &requesters, run_id, run, memory.limits(), &mut batch)?;
     }
     queue::postpone(&batch.postponed, POSTPONED)?;
     let postponed = batch.postponed.len();
-    drop_blocked(&session, &batch)?;
+    for key in drop_blocked(&session, &batch)? {
+        memory.released(&key);
+    }
     let (mut held, parked) = (std::mem::take(&mut batch.held), std::mem::take(&mut batch.parked));
     for one in &parked {
         queue::postpone(&[one.run_id], memory.sleep(&one.key))?;
@@ -204,13 +209,16 @@ fn requesters(extension: &Extension, runs: &[(Uuid, QueuedRun)]) -> Result<Vec<R
     role::requesters(extension, &oids)
 }
 
-fn drop_blocked(session: &Session, batch: &Batch) -> Result<(), DotError> {
+/// Ends the runs that the gates stop; the leases that are free now.
+fn drop_blocked(session: &Session, batch: &Batch) -> Result<Vec<String>, DotError> {
+    let mut free = Vec::new();
     for moved in transition::apply(RunStatus::Queued, None, &batch.drops)? {
         if let Some(key) = moved.lease_key.filter(|_| moved.to.is_terminal()) {
             leases::release(&session.ports, &key, moved.run_id)?;
+            free.push(key);
         }
     }
-    Ok(())
+    Ok(free)
 }
 
 fn record_intents(
@@ -237,6 +245,7 @@ fn record_intents(
             terms: Terms {
                 mode: run.mode,
                 fencing_token: start.fencing_token,
+                lease_key: run.lease_key,
                 policy: Arc::new(policy),
                 past: run.past,
                 withdrawn: false,

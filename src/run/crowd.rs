@@ -27,7 +27,8 @@ pub(super) fn coalesce(requester: Oid, via: &Via, call: &Call) -> Result<Option<
         return Ok(None);
     }
     let find = if settings::has_one_snapshot() { crowd::own_queued } else { crowd::hold_queued };
-    let Some(run_id) = find(requester, call)? else { return Ok(None) };
+    let found = find(requester, call)?;
+    let Some(run_id) = found else { return Ok(None) };
     let Some(row) = ledger::whole(run_id)? else { return Ok(None) };
     let detail = json!({"source": via.source, "source_ref": via.source_ref, "actor": via.actor});
     event::remark(&[Remark { run_id, attempt: None, event: "coalesced", detail }])?;

@@ -8,7 +8,7 @@ use crate::domain::gate::{Decision, Verdict};
 use crate::domain::{render, secret};
 use crate::guc;
 use crate::store::extension::Extension;
-use crate::store::{doctor as facts, extension, port, request};
+use crate::store::{doctor as facts, extension, mirror, port};
 
 use super::bind::require_owner;
 use super::session::Session;
@@ -64,7 +64,8 @@ pub fn examine(background: &Background) -> Result<Vec<Check>, DotError> {
         checks.extend(super::breaker::checks(session.closures()?));
         checks.extend(jobs::all(&extension)?);
         checks.extend(strangers()?);
-        checks.extend(requests(&extension)?);
+        checks.extend(requests(&extension));
+        checks.extend(own_tables(&extension)?);
         checks.extend(unfinished()?);
         // What nobody but a person may be able to end comes first.
         checks.sort_by_key(|check| !(check.name == "in doubt" && check.verdict != "OK"));
@@ -253,14 +254,26 @@ fn strangers() -> Result<Option<Check>, DotError> {
     }))
 }
 
-fn requests(extension: &Extension) -> Result<Option<Check>, DotError> {
-    Ok(request::hindrance(extension)?.map(|trigger| {
+/// What others have hung on our own tables; no line when there is nothing.
+fn own_tables(extension: &Extension) -> Result<Option<Check>, DotError> {
+    let found = facts::foreign_triggers(extension)?;
+    Ok(found.first().map(|first| {
         warn(
-            "request table",
-            format!("dot_run_request is not kept up: its trigger {trigger} is of a role that is not trusted"),
-            format!("DROP TRIGGER {trigger} ON {}.dot_run_request; and REVOKE TRIGGER.", extension.schema),
+            "own tables",
+            format!("triggers on dot_wrapper's own tables, which run with its rights: {}", found.join(", ")),
+            format!("DROP TRIGGER {first}; and REVOKE ALL on the tables of the schema dot_wrapper from who made it."),
         )
     }))
+}
+
+fn requests(extension: &Extension) -> Option<Check> {
+    mirror::hindrance(extension).map(|trigger| {
+        warn(
+            "request table",
+            format!("dot_run_request is not kept up: its trigger {trigger} is of a role that is not trusted, or has a WHEN clause"),
+            format!("DROP TRIGGER {trigger} ON {}.dot_run_request; and REVOKE TRIGGER.", extension.schema),
+        )
+    })
 }
 
 fn unfinished() -> Result<Vec<Check>, DotError> {

@@ -5,7 +5,7 @@ use crate::domain::call::Raw;
 use crate::domain::error::DotError;
 use crate::pg::trigger::Firing;
 use crate::pg::{role, user};
-use crate::store::{binding, extension, request as table};
+use crate::store::{binding, extension, mirror};
 
 use super::request::{self, Requested, WorkerFacts};
 
@@ -27,7 +27,7 @@ pub fn fire(firing: Firing, worker: WorkerFacts) -> Result<Fired, DotError> {
     // What a toggle, a guard, a lease function or the worker's counting writes is dot_wrapper's own doing: a run for that
     // would ask them again, and again.
     // That goes for what keeps dot_run_request up, too, which is done in the worker's own transactions.
-    if user::is_restricted() || table::is_ours() {
+    if user::is_restricted() || mirror::is_ours() {
         return Ok(Fired::Nothing);
     }
     let [code, relation] = &firing.arguments[..] else { return Ok(stale("it has other arguments")) };

@@ -10,10 +10,22 @@ use crate::domain::mode::Mode;
 use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::domain::render::{self, Facts};
-use crate::domain::script;
+use crate::domain::script::{self, Refusal, Roots};
 use crate::domain::tool::Tool;
 use crate::pg::process;
 use crate::{guc, host};
+
+/// Who looks at a script's file, which takes as long as its file system.
+#[derive(Clone, Copy, Debug)]
+pub enum Disk<'a> {
+    /// Whoever asks, now: a session that requests a run.
+    Asked,
+    /// As `Later`, unless the disk alone says which of several roots a relative path is below: a worker that requests a run.
+    IfNeeded,
+    /// The engine, directly before the start and beside the worker's thread, which must not hang in a transaction. The path is
+    /// judged by its letters; this is the one that the run was requested with.
+    Later(Option<&'a str>),
+}
 
 /// What is asked about.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +40,8 @@ pub struct Question<'a> {
     pub run_id: Uuid,
     /// The process run.
     pub process_run_id: Uuid,
+    /// Who looks at files.
+    pub disk: Disk<'a>,
 }
 
 /// What the gates found out.
@@ -137,22 +151,35 @@ fn ask_program(
         Ok(name) => name,
         Err(decision) => return findings.note(decision) || blocked,
     };
-    let found = host::find(&roots, name, process::user_id());
-    let path = match &found {
-        Ok(program) => &program.path,
-        Err((path, _)) => path,
-    };
-    let rendered = script::command(path, policy, &facts(question));
+    let (path, seen) = look(&roots, name, question.disk);
+    let rendered = script::command(&path, policy, &facts(question));
     blocked |= findings.note(decide::script::engine(tool, rendered.as_ref().map_err(|e| e.0.as_str())));
     let Ok(command) = rendered else { return blocked };
     if !blocked || thorough {
-        let found = found.as_ref().map(|program| program.real.as_str()).map_err(|(_, refusal)| refusal);
-        blocked |= findings.note(decide::script::program(&command.program, found));
+        blocked |= findings.note(decide::script::program(&command.program, seen.as_ref().map(Option::as_deref)));
     }
     let order = Order::Script(command);
     findings.fingerprint = Some(order.fingerprint(&tool.version, question.args));
     findings.request = Some(order);
     blocked
+}
+
+/// The path that the name means, and what it comes to once links are followed, where the disk is asked.
+fn look(roots: &Roots, name: &str, disk: Disk<'_>) -> (String, Result<Option<String>, Refusal>) {
+    let requested = match disk {
+        Disk::Later(requested) => requested,
+        Disk::IfNeeded if roots.candidates(name).map_or(0, |all| all.len()) < 2 => None,
+        Disk::Asked | Disk::IfNeeded => {
+            return match host::find(roots, name, process::user_id()) {
+                Ok(program) => (program.path, Ok(Some(program.real))),
+                Err((path, refusal)) => (path, Err(refusal)),
+            };
+        }
+    };
+    match roots.meant(name, requested) {
+        Ok(path) => (path, Ok(None)),
+        Err(refusal) => (name.to_owned(), Err(refusal)),
+    }
 }
 
 /// The facts of a delivery that is not yet due. A plan shows what apply would send.

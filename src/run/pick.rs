@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::breaker;
+use crate::domain::busy::Busy;
 use crate::domain::error::DotError;
 use crate::domain::lanes::{Lanes, Look, Spot};
 use crate::domain::limits::Flow;
@@ -26,6 +27,8 @@ pub struct Memory {
     pub flow: Flow,
     lanes: Lanes,
     parking: Parking,
+    /// Leases that others hold.
+    busy: Busy,
     /// The breakers' rows have been read.
     restored: bool,
     fresh_since: Option<Instant>,
@@ -123,6 +126,16 @@ impl Memory {
         self.fresh_since = Some(Instant::now());
     }
 
+    /// A lease may be free now: who waits for it may ask.
+    pub fn released(&mut self, lease: &str) {
+        self.busy.forget(lease);
+    }
+
+    /// What a run has to get past besides its gates.
+    pub(super) fn limits(&mut self) -> (&mut Flow, &mut Busy) {
+        (&mut self.flow, &mut self.busy)
+    }
+
     /// How long the next run of this key may sleep in the queue.
     pub fn sleep(&self, key: &str) -> Duration {
         self.parking.sleep(key)
@@ -130,7 +143,7 @@ impl Memory {
 
     /// When something that waits for its time, and is no row's own, may go; or a lane is to be looked at from its beginning.
     pub fn next_due(&self) -> Option<Instant> {
-        self.flow.next_due().into_iter().chain(self.lanes.full_due()).min()
+        self.flow.next_due().into_iter().chain(self.lanes.full_due()).chain(self.busy.next_due(Instant::now())).min()
     }
 }
 
@@ -158,7 +171,8 @@ pub fn pick(memory: &mut Memory, room: usize, order: Order) -> Result<Sight, Dot
     let look = memory.lanes.look(&full, begun);
     let spots = look::look(&look, &full, room)?;
     let cost = begun.elapsed();
-    let parked = memory.parking.ready(|key| memory.flow.of_key(key));
+    let is_busy = |key: &str| key.strip_prefix('\0').is_some_and(|lease| memory.busy.is(lease, begun));
+    let parked = memory.parking.ready(|key| if is_busy(key) { usize::MAX } else { memory.flow.of_key(key) });
     let run_ids = choose(memory, &spots, &parked, order, begun).into_iter().take(room).collect::<Vec<_>>();
     let is_awake = |spot: &&Spot| memory.parking.has(spot.run_id) && !run_ids.contains(&spot.run_id);
     let awake = spots.iter().filter(is_awake).map(|spot| spot.run_id).collect();

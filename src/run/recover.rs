@@ -11,7 +11,7 @@ use url::Url;
 use uuid::Uuid;
 
 use super::claim::Delivery;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::second_gate;
 use super::session::Session;
 use super::settle::{self, Outcome, Terms};
@@ -90,6 +90,7 @@ pub(super) fn form(session: &Session, open: &Open) -> Findings {
         args: &open.args,
         run_id: open.run_id,
         process_run_id: open.process_run_id,
+        disk: Disk::Later(None),
     };
     gates::form(session, &question, true)
 }
@@ -114,6 +115,7 @@ pub(super) fn terms(open: &Open, policy: Policy) -> Terms {
     Terms {
         mode: open.mode,
         fencing_token: open.fencing_token,
+        lease_key: open.lease_key.clone(),
         policy: Arc::new(policy),
         past: open.past,
         withdrawn: open.withdrawn,

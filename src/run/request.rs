@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::breaker;
 use super::crowd;
 use super::depth;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::session::Session;
 use super::wait;
 use crate::domain::call::{Call, Raw};
@@ -19,7 +19,7 @@ use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
 use crate::domain::via::{Source, Via};
-use crate::domain::{canonical, lane, lease};
+use crate::domain::{canonical, job, lane, lease};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
@@ -65,6 +65,7 @@ pub fn one(raw: Raw, worker: WorkerFacts) -> Result<Requested, DotError> {
 pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     let extension = extension::current()?;
     extension::as_owner(&extension, || {
@@ -89,6 +90,7 @@ pub(super) fn in_session(
 ) -> Result<Requested, DotError> {
     let call = raw.check(crate::guc::max_args_bytes())?;
     let via = via.tidy();
+    via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     match crowd::coalesce(requester.oid, &via, &call)? {
         Some(found) => Ok(found),
@@ -148,6 +150,8 @@ pub(super) fn request(
         args: &call.args,
         run_id,
         process_run_id: call.process_run_id.unwrap_or_else(Uuid::now_v7),
+        // Jobs are taken by the worker.
+        disk: if via.source == Source::Job { Disk::IfNeeded } else { Disk::Asked },
     };
     let mut findings = gates::form(session, &question, call.mode == Mode::Plan);
     ask_capacity(session, requester, via, &question, &mut findings)?;
@@ -341,7 +345,7 @@ fn record(
         };
         let claims = claims(call, via, question, requester, lease);
         queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
-    } else if let Some(block) = block.filter(|_| call.mode.calls_engine()) {
+    } else if let Some(block) = block.filter(|block| call.mode.calls_engine() && !is_tried_again(via, block)) {
         log_refusal(question.run_id, call, block);
     }
     fail_point::at(Point::RequestBeforeReturn, &call.code);
@@ -361,6 +365,11 @@ fn first_state(mode: Mode, findings: &Findings) -> Result<(RunStatus, Option<&De
     };
     let status = state::next(mode, None, cause).ok_or_else(|| error::internal("a run without a first state"))?;
     Ok((status, block))
+}
+
+/// A job that waits is asked for every few seconds, and says so itself.
+fn is_tried_again(via: &Via, block: &Decision) -> bool {
+    via.source == Source::Job && job::is_put_off(&block.reason)
 }
 
 /// The caller may roll back, and with it goes the row; the server's log keeps the refusal in any case.

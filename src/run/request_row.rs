@@ -12,8 +12,9 @@ use crate::domain::request_row::{self, Words};
 use crate::domain::via::{Source, Via};
 use crate::error;
 use crate::pg::user;
-use crate::store::request::{self as table, Shown};
-use crate::store::{extension, queue, role};
+use crate::store::request as table;
+pub use crate::store::request::Shown;
+use crate::store::{extension, mirror, queue, role};
 
 /// What a row asks for.
 pub struct Asked {
@@ -151,7 +152,7 @@ pub fn check() -> Result<(), DotError> {
 /// # Errors
 /// 55000, unless it is dot_wrapper itself that does it.
 pub fn keep() -> Result<(), DotError> {
-    if table::is_ours() {
+    if mirror::is_ours() {
         return Ok(());
     }
     Err(DotError::new(SqlState::ObjectNotInPrerequisiteState, "a request cannot be changed")

@@ -10,7 +10,7 @@ use crate::domain::permit;
 use crate::pg::session;
 use crate::store::candidate::{self, QueuedRun};
 use crate::store::event::{self, Remark};
-use crate::store::{extension, queue, request};
+use crate::store::{extension, mirror, queue};
 
 /// Stamps the database and gives the runs (`None`: all that are queued) new permits; how many.
 ///
@@ -27,7 +27,7 @@ pub fn resume(run_ids: Option<Vec<Uuid>>) -> Result<i64, DotError> {
             let permit = permit::issue(&instance.permit_key, &claim::claims(*run_id, run));
             queue::permit(*run_id, &permit, run.requested_by_oid)?;
         }
-        request::adopt(&runs.iter().map(|(run_id, _)| *run_id).collect::<Vec<_>>())?;
+        mirror::adopt(&runs.iter().map(|(run_id, _)| *run_id).collect::<Vec<_>>())?;
         // Whatever changes a run's row comes with an event: by that the sealing finds it.
         event::remark(&runs.iter().map(|(run_id, run)| resumed(*run_id, run)).collect::<Vec<_>>())?;
         Ok(i64::try_from(runs.len()).unwrap_or(i64::MAX))

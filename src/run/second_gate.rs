@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::batch::Batch;
-use super::gates::{self, Findings, Question};
+use super::gates::{self, Disk, Findings, Question};
 use super::pick::Parked;
 use super::session::Session;
 use super::settle;
+use crate::domain::busy::Busy;
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
@@ -39,14 +40,18 @@ pub(super) fn ask(
     requesters: &[Requester],
     run_id: Uuid,
     run: QueuedRun,
-    flow: &mut Flow,
+    (flow, busy): (&mut Flow, &mut Busy),
     batch: &mut Batch,
 ) -> Result<(), DotError> {
     fail_point::at(Point::ClaimGate, &run.code);
-    let is_held = run.lease_key.as_ref().is_some_and(|key| batch.held_leases.contains(key));
-    if is_held && waits(&run) && !run.withdrawn && !run.is_late {
+    let lease = run.lease_key.clone().filter(|_| waits(&run));
+    if let Some(key) = &lease
+        && busy.is(key, Instant::now())
+        && !run.withdrawn
+        && !run.is_late
+    {
         // One of those that wait for a lease is enough to find out that it is still held.
-        batch.postponed.push(run_id);
+        batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
         return Ok(());
     }
     let mut findings = find(session, requesters, run_id, &run)?;
@@ -60,16 +65,20 @@ pub(super) fn ask(
             return Ok(());
         }
         let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
+        if let Some(key) = &lease
+            && must_wait(busy, key, &decision)
+        {
+            flow.withdraw(call);
+            batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
+            return Ok(());
+        }
         findings.decisions.push(decision);
         token = granted;
     }
     let gates = findings.to_json();
     if let Some(block) = gate::first_block(&findings.decisions) {
         flow.withdraw(call);
-        if block.reason == "lease_held" && waits(&run) {
-            batch.held_leases.extend(run.lease_key);
-            batch.postponed.push(run_id);
-        } else if block.is_passing() {
+        if block.is_passing() {
             batch.postponed.push(run_id);
         } else {
             batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
@@ -106,9 +115,25 @@ fn has_room(flow: &mut Flow, call: Call, run: &QueuedRun, policy: &Policy, batch
     false
 }
 
+/// Whether a run that waits for this lease goes on waiting; remembers it for the others.
+fn must_wait(busy: &mut Busy, key: &str, decision: &Decision) -> bool {
+    let is_held = decision.reason == "lease_held" || decision.is_passing();
+    if is_held {
+        busy.note(key, Instant::now());
+    } else {
+        busy.forget(key);
+    }
+    is_held
+}
+
 /// True for a run that was queued to wait for its lease, and that no delivery has been made of.
 fn waits(run: &QueuedRun) -> bool {
     run.lease_wait && run.attempts == 0
+}
+
+/// What stands for a lease among the keys of calls. No text of SQL begins like this.
+pub(super) fn of_lease(key: &str) -> String {
+    format!("\0{key}")
 }
 
 /// As [`in_flight_key`], for a queued run.
@@ -129,7 +154,7 @@ pub(super) fn in_flight_key(
     role: &str,
     lease_key: Option<&str>,
 ) -> Option<(String, i64)> {
-    let Some(limit) = policy.max_in_flight_per_key else { return Some((format!("\0{}", lease_key?), HOLDERS)) };
+    let Some(limit) = policy.max_in_flight_per_key else { return Some((of_lease(lease_key?), HOLDERS)) };
     let template = policy.in_flight_key.replace("{role}", role);
     Some((lease::key(&template, code, args)?, limit))
 }
@@ -147,8 +172,14 @@ fn find(session: &mut Session, requesters: &[Requester], run_id: Uuid, run: &Que
     findings.decisions.push(deadline(run));
     if gate::first_block(&findings.decisions).is_none() {
         let first = std::mem::take(&mut findings.decisions);
-        let question =
-            Question { code: &run.code, mode: run.mode, args: &run.args, run_id, process_run_id: run.process_run_id };
+        let question = Question {
+            code: &run.code,
+            mode: run.mode,
+            args: &run.args,
+            run_id,
+            process_run_id: run.process_run_id,
+            disk: Disk::Later(run.target.as_deref()),
+        };
         findings = gates::ask(session, &question);
         findings.decisions.splice(0..0, first);
         findings.decisions.extend(changed(run, &findings));

@@ -28,6 +28,8 @@ pub struct Terms {
     pub mode: Mode,
     /// The token that it runs under.
     pub fencing_token: Option<i64>,
+    /// The lease that it holds.
+    pub lease_key: Option<String>,
     /// Its policy.
     pub policy: Arc<Policy>,
     /// What earlier deliveries did.

@@ -25,7 +25,7 @@ macro_rules! like_it {
              JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id AND r.run_status = 'queued'
              WHERE q.alike = $5 AND q.code = $1 AND q.state = 'queued' AND NOT q.cancel_requested
                AND q.available_at < 'infinity' AND r.attempts = 0 AND r.mode = $2 AND r.args = $3 AND r.requested_by_oid = $4
-               AND r.start_by > clock_timestamp()
+               AND r.start_by - clock_timestamp() > (r.start_by - r.requested_at) / 2
              ORDER BY q.seq ",
             $and
         )
@@ -52,6 +52,22 @@ pub fn own_queued(requester: Oid, call: &Call) -> Result<Option<Uuid>, DotError>
     let found = spi::rows(sql, &args(requester, call), |row| Ok((spi::need_uuid(row, 1)?, spi::need::<i64>(row, 2)?)))?;
     let own = |(_, xmin): &(Uuid, i64)| u32::try_from(*xmin).is_ok_and(settings::is_own_transaction);
     Ok(found.into_iter().find(own).map(|(run_id, _)| run_id))
+}
+
+/// Lets nobody join these runs any more, since the worker wants them: who has joined is waited for, others ask for a run of
+/// their own.
+///
+/// # Errors
+/// XX000 only.
+pub fn close(run_ids: &[Uuid]) -> Result<(), DotError> {
+    let sql = "UPDATE dot_wrapper.dot_queue u SET alike = NULL FROM (
+                   SELECT q.run_id FROM dot_wrapper.dot_queue q WHERE q.run_id = ANY ($1) AND q.alike IS NOT NULL
+                   FOR NO KEY UPDATE SKIP LOCKED) x
+               WHERE u.run_id = x.run_id";
+    if run_ids.is_empty() {
+        return Ok(());
+    }
+    spi::run(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()]).map(drop)
 }
 
 fn args(requester: Oid, call: &Call) -> [DatumWithOid<'_>; 5] {

@@ -1,5 +1,6 @@
 //! Counts for `fn_dot_doctor`.
 
+use super::extension::Extension;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::error;
@@ -56,4 +57,20 @@ pub fn worker_members(worker_role: &str) -> Result<Vec<String>, DotError> {
                JOIN pg_catalog.pg_roles m ON m.oid = a.member
                WHERE m.rolname <> $1 ORDER BY 1";
     spi::rows(sql, &[worker_role.into()], |row| spi::need(row, 1))
+}
+
+/// Triggers on tables of the schema dot_wrapper whose functions are not the extension's: `name on table`.
+///
+/// # Errors
+/// XX000 only.
+pub fn foreign_triggers(extension: &Extension) -> Result<Vec<String>, DotError> {
+    let sql = "SELECT format('%I ON dot_wrapper.%I', t.tgname, c.relname)
+               FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'dot_wrapper'
+               WHERE NOT t.tgisinternal AND NOT EXISTS (
+                   SELECT FROM pg_catalog.pg_depend d
+                   WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = t.tgfoid AND d.deptype = 'e'
+                     AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = $1)
+               ORDER BY 1";
+    spi::rows(sql, &[extension.oid.into()], |row| spi::need(row, 1))
 }

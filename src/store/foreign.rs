@@ -8,9 +8,9 @@ use std::time::Duration;
 use pgrx::pg_sys;
 
 use crate::domain::error::DotError;
-use crate::pg::caught::QUERY_CANCELED;
+use crate::pg::caught::{Caught, QUERY_CANCELED};
 use crate::pg::user::{self, Trust};
-use crate::pg::{limit, session, xact};
+use crate::pg::{limit, session, settings, xact};
 
 /// Code of others that takes longer is stopped.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ const RESERVE: Duration = Duration::from_secs(1);
 /// Why a statement on somebody's table came to nothing. What it had written is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Somebody's lock was in the way, or there is no time left: not now.
+    /// Somebody's lock or change was in the way, or there is no time left: not now.
     NotNow(String),
     /// It does not work.
     Failed(String),
@@ -60,8 +60,15 @@ pub fn as_owner<T>(owner: pg_sys::Oid, schema: &str, body: impl FnOnce() -> Resu
     match outcome {
         Ok(result) => result,
         Err(caught) if is_late && caught.sqlstate == QUERY_CANCELED => Err(late()),
+        Err(caught) if is_for_a_moment(&caught) => Err(Refused::NotNow(caught.message)),
         Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
-        Err(caught) if caught.is_lock_timeout() => Err(Refused::NotNow(caught.message)),
         Err(caught) => Err(Refused::Failed(caught.message)),
     }
+}
+
+/// Whether what was rolled back may work in a moment: a lock that was not had in time, a deadlock, a serialization failure.
+/// The last two are anybody's to raise, and say nothing about the rest of a transaction that takes a new snapshot for
+/// every statement; with one snapshot for all of it there is no use in going on.
+pub fn is_for_a_moment(caught: &Caught) -> bool {
+    caught.is_lock_timeout() || (caught.is_conflict() && !settings::has_one_snapshot())
 }

@@ -153,6 +153,12 @@ pub fn open(extension: &Extension, source: &Source, usage: Use) -> Result<Table,
     if !extension.trusts(relation.owner) {
         return Err(format!("{} belongs to a role that is not trusted", source.relation));
     }
+    if is_reserved(extension, relation.oid).map_err(|error| error.message)? {
+        return Err(format!(
+            "{} cannot be a table of jobs: it belongs to PostgreSQL or to dot_wrapper",
+            source.relation
+        ));
+    }
     let columns = columns(relation.oid, &source.columns).map_err(|error| error.message)?;
     let missing: Vec<&str> = source
         .columns
@@ -172,6 +178,20 @@ pub fn open(extension: &Extension, source: &Source, usage: Use) -> Result<Table,
         families: source.families.clone(),
         words,
     })
+}
+
+/// Whether it is a catalogue, or one of our own tables other than the shipped job_queue. What is written there with its
+/// owner's rights would be more than the state of a job.
+fn is_reserved(extension: &Extension, relation: pg_sys::Oid) -> Result<bool, DotError> {
+    let sql = "SELECT c.oid < 16384::oid OR n.nspname IN ('pg_catalog', 'information_schema', 'dot_wrapper')
+                      OR starts_with(n.nspname::text, 'pg_')
+                      OR (EXISTS (SELECT FROM pg_catalog.pg_depend d
+                                  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                                    AND d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.refobjid = $2)
+                          AND NOT (c.relname = 'job_queue' AND c.relnamespace = $3))
+               FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1";
+    let args = [relation.into(), extension.oid.into(), extension.schema_oid.into()];
+    Ok(spi::row(sql, &args, |row| spi::need(row, 1))?.unwrap_or(true))
 }
 
 fn columns(relation: pg_sys::Oid, names: &[String]) -> Result<Vec<Option<Column>>, DotError> {
@@ -261,19 +281,31 @@ impl Table {
     /// # Errors
     /// As [`Table::waiting`]; also when the row then says something else, as after a trigger that does not want it.
     pub fn write(&self, id: &str, standing: &Standing) -> Result<(), Refused> {
+        let word = self.words.of(standing.status);
+        let run_id = standing.run_id.map(|id| id.to_string());
+        let report = standing.report().map(|report| report.to_string());
+        self.update(id, word, vec![(RUN_ID, run_id), (RESULT, report)], standing.is_over())
+    }
+
+    /// Lets a job wait again whose run was refused before anything was sent. The job is locked; it keeps that run's id until
+    /// it gets another.
+    ///
+    /// # Errors
+    /// As [`Table::write`].
+    pub fn put_back(&self, id: &str) -> Result<(), Refused> {
+        self.update(id, &self.words.queued, Vec::new(), false)
+    }
+
+    fn update(&self, id: &str, word: &str, more: Vec<(usize, Option<String>)>, ends: bool) -> Result<(), Refused> {
         let mut args: Vec<DatumWithOid<'_>> = vec![self.relation.oid.into(), id.into(), self.families.clone().into()];
         let mut sets = Vec::new();
-        let mut set = |place: usize, value: Option<String>| {
+        for (place, value) in std::iter::once((STATUS, Some(word.to_owned()))).chain(more) {
             if let (Some(column), Some(value)) = (self.column(place), value) {
                 args.push(value.into());
                 sets.push(format!("{} = ${}::pg_catalog.text::{}", column.name, args.len(), column.type_name));
             }
-        };
-        let word = self.words.of(standing.status);
-        set(STATUS, Some(word.to_owned()));
-        set(RUN_ID, standing.run_id.map(|id| id.to_string()));
-        set(RESULT, standing.report().map(|report| report.to_string()));
-        if let Some(column) = self.column(FINISHED_AT).filter(|_| standing.is_over()) {
+        }
+        if let Some(column) = self.column(FINISHED_AT).filter(|_| ends) {
             sets.push(format!("{} = pg_catalog.clock_timestamp()", column.name));
         }
         let (sets, this, status) = (sets.join(", "), self.this()?, &self.need(STATUS)?.name);

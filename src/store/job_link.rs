@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::spi;
 use crate::domain::error::DotError;
-use crate::domain::job::Standing;
+use crate::domain::job::{self, Standing};
 use crate::domain::state::RunStatus;
 use crate::error;
 
-/// Jobs that are passed over at a time because something is wrong with them.
-const PASSED_OVER: i64 = 1_000;
+/// The most jobs that are passed over because something is wrong with them. Where so many rest, none is taken.
+pub const PASSED_OVER: usize = 1_000;
 
 /// Notes that a job waits for a run. `changed`: the run may have moved before anybody knew of the job.
 ///
@@ -44,6 +44,19 @@ pub fn changed(relation: &str, limit: i64) -> Result<Vec<(String, Uuid)>, DotErr
                WHERE l.changed AND l.relation = $1 AND l.due <= clock_timestamp() AND l.run_id IS NOT NULL
                ORDER BY l.due LIMIT $2 FOR UPDATE OF l SKIP LOCKED";
     spi::rows(sql, &[relation.into(), limit.into()], |row| Ok((spi::need(row, 1)?, spi::need_uuid(row, 2)?)))
+}
+
+/// Whether a run was refused before any attempt of it, for a reason that lets its job wait.
+///
+/// # Errors
+/// XX000 only.
+pub fn is_put_off(run_id: Uuid, standing: &Standing) -> Result<bool, DotError> {
+    let reason = standing.reason.as_deref().filter(|_| standing.status == RunStatus::Refused);
+    if !reason.is_some_and(job::is_put_off) {
+        return Ok(false);
+    }
+    let sql = "SELECT r.attempts = 0 FROM dot_wrapper.dot_run r WHERE r.run_id = $1";
+    Ok(spi::row(sql, &[spi::uuid(run_id).into()], |row| spi::need(row, 1))?.unwrap_or(false))
 }
 
 /// Where a run stands, and its tool.
@@ -88,7 +101,7 @@ pub fn trouble(relation: &str, job_id: &str, pause: Duration, what: &str) -> Res
     spi::run(sql, &[relation.into(), job_id.into(), pause.as_secs_f64().into(), what.into()]).map(drop)
 }
 
-/// Jobs that are not to be taken yet. Forgets those whose time has come.
+/// Jobs that are not to be taken yet, at most [`PASSED_OVER`]. Forgets those whose time has come.
 ///
 /// # Errors
 /// XX000 only.
@@ -97,7 +110,8 @@ pub fn passed_over(relation: &str) -> Result<Vec<String>, DotError> {
     spi::run(sql, &[])?;
     let sql = "SELECT l.job_id FROM dot_wrapper.job_link l
                WHERE l.trouble IS NOT NULL AND l.relation = $1 AND l.due > clock_timestamp() LIMIT $2";
-    spi::rows(sql, &[relation.into(), PASSED_OVER.into()], |row| spi::need(row, 1))
+    let most = i64::try_from(PASSED_OVER).unwrap_or(i64::MAX);
+    spi::rows(sql, &[relation.into(), most.into()], |row| spi::need(row, 1))
 }
 
 /// How long until the first of the jobs that rest is to be touched again; `None` when none rests.

@@ -24,6 +24,7 @@ pub mod job;
 pub mod job_link;
 pub mod ledger;
 pub mod look;
+pub mod mirror;
 pub mod pg_cron;
 pub mod port;
 pub mod process_run;

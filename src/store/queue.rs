@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::event::Marker;
 use super::ledger::list;
-use super::request;
+use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
@@ -228,7 +228,7 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
     let started = spi::rows(sql, &[list(items).into(), spi::uuid(worker).into()], |row| {
         Ok((spi::need_uuid(row, 1)?, spi::need::<String>(row, 2)?, spi::need::<bool>(row, 3)?))
     })?;
-    request::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;
+    mirror::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;
     Ok(started.into_iter().map(|(run_id, deadline, _)| (run_id, deadline)).collect())
 }
 
@@ -247,7 +247,7 @@ pub fn explain(run_id: Uuid, reason: &str, message: &str) -> Result<(), DotError
 fn follow_one(run_id: Uuid) -> Result<(), DotError> {
     let sql = "SELECT q.followed FROM dot_wrapper.dot_queue q WHERE q.run_id = $1";
     let followed = spi::row(sql, &[spi::uuid(run_id).into()], |row| spi::need(row, 1))?.unwrap_or(false);
-    request::follow(followed.then_some(run_id))
+    mirror::follow(followed.then_some(run_id))
 }
 
 /// Notes that rows of the request table show this run; it is not moved before this transaction has ended.
@@ -272,7 +272,8 @@ pub fn hold(run_ids: &[Uuid]) -> Result<usize, DotError> {
     spi::run(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()])
 }
 
-/// Lets queued runs wait for a moment, because a gate could not be asked now, or because there is no room for them.
+/// Lets queued runs wait for a moment, because a gate could not be asked now, or because there is no room for them; not longer
+/// than they may wait at all, so that they expire in time.
 ///
 /// # Errors
 /// XX000 only.
@@ -280,8 +281,11 @@ pub fn postpone(run_ids: &[Uuid], wait: Duration) -> Result<(), DotError> {
     if run_ids.is_empty() {
         return Ok(());
     }
-    let sql = "UPDATE dot_wrapper.dot_queue q SET available_at = clock_timestamp() + $2 * interval '1 second'
-               WHERE q.run_id = ANY ($1) AND q.state = 'queued'";
+    let sql = "UPDATE dot_wrapper.dot_queue q
+               SET available_at = least(clock_timestamp() + $2 * interval '1 second',
+                                        CASE r.attempts WHEN 0 THEN r.start_by END)
+               FROM dot_wrapper.dot_run r
+               WHERE q.run_id = ANY ($1) AND q.state = 'queued' AND r.run_id = q.run_id";
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
     spi::run(sql, &[ids.into(), wait.as_secs_f64().into()]).map(drop)
 }

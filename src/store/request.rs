@@ -1,22 +1,12 @@
-//! `dot_run_request`: whether a row is there, what of the ledger it shows, and keeping it up with the ledger.
-//!
-//! It is a table that users lock, and that others may have put triggers on. So nothing here waits for anybody's lock or fails
-//! with anybody's trigger: what cannot be written now is caught up with later. And nothing is written while a trigger of
-//! somebody who is not trusted would run with the owner's rights.
+//! `dot_run_request`: whether a row is there, and what of the ledger it shows. How it is kept up is `mirror`'s.
 
-use std::cell::Cell;
-
-use pgrx::datum::{DatumWithOid, TimestampWithTimeZone};
-use pgrx::{JsonB, pg_sys};
+use pgrx::JsonB;
+use pgrx::datum::TimestampWithTimeZone;
 use uuid::Uuid;
 
-use super::extension::{self, Extension, as_owner};
+use super::extension::Extension;
 use super::spi;
 use crate::domain::error::DotError;
-use crate::pg::{object, xact};
-
-/// Rows that are caught up with at a time.
-const BATCH: i64 = 1000;
 
 /// What a row shows of its run.
 pub struct Shown {
@@ -78,142 +68,4 @@ pub fn without_row(extension: &Extension, made: &[(Uuid, Uuid)]) -> Result<Optio
     );
     let (ids, runs): (Vec<_>, Vec<_>) = made.iter().map(|(id, run)| (spi::uuid(*id), spi::uuid(*run))).unzip();
     spi::row(&sql, &[ids.into(), runs.into()], |row| Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?)))
-}
-
-thread_local! {
-    /// The change that goes on is ours.
-    static OURS: Cell<bool> = const { Cell::new(false) };
-    /// Some rows could not be written.
-    static MISSED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// True while dot_wrapper itself changes rows.
-pub fn is_ours() -> bool {
-    OURS.get()
-}
-
-/// True when rows of this process's runs are behind the ledger.
-pub fn has_missed() -> bool {
-    MISSED.get()
-}
-
-/// Ends with the statement that it is made for, also when that raises an error.
-struct Ours;
-
-impl Ours {
-    fn begin() -> Ours {
-        OURS.set(true);
-        Ours
-    }
-}
-
-impl Drop for Ours {
-    fn drop(&mut self) {
-        OURS.set(false);
-    }
-}
-
-/// Lets the rows of these runs show what the ledger says now.
-///
-/// # Errors
-/// XX000 only.
-pub(super) fn follow(run_ids: impl IntoIterator<Item = Uuid>) -> Result<(), DotError> {
-    let run_ids: Vec<_> = run_ids.into_iter().map(spi::uuid).collect();
-    if run_ids.is_empty() {
-        return Ok(());
-    }
-    let left = write("w.run_id = ANY ($1)", &[run_ids.into()])?;
-    if left > 0 {
-        MISSED.set(true);
-    }
-    Ok(())
-}
-
-/// The same for all rows that are behind the ledger: what was locked when their runs moved.
-///
-/// # Errors
-/// XX000 only.
-pub fn catch_up() -> Result<(), DotError> {
-    let behind = "(w.run_status, w.reason, w.message) IS DISTINCT FROM (r.run_status, r.reason, r.message)";
-    MISSED.set(write(behind, &[])? > 0);
-    Ok(())
-}
-
-/// Gives the unfinished rows of these runs to the roles that have the requesters' names here.
-///
-/// # Errors
-/// XX000 only.
-pub fn adopt(run_ids: &[Uuid]) -> Result<(), DotError> {
-    let run_ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
-    let Some(extension) = extension::find()?.filter(|_| !run_ids.is_empty()) else { return Ok(()) };
-    let sql = format!(
-        "UPDATE {}.dot_run_request w SET requested_by_oid = o.oid FROM pg_catalog.pg_roles o
-         WHERE w.run_id = ANY ($1) AND w.finished_at IS NULL AND o.rolname = w.requested_by AND o.oid <> w.requested_by_oid",
-        extension.schema
-    );
-    let _ours = Ours::begin();
-    spi::run(&sql, &[run_ids.into()]).map(drop)
-}
-
-/// Writes the rows `w` of runs `r` that are not finished and fit; how many could not be written now.
-fn write(which: &str, args: &[DatumWithOid<'_>]) -> Result<i64, DotError> {
-    let Some(extension) = extension::find()? else { return Ok(0) };
-    let Some(table) = object::lock_relation_now(c"dot_run_request", extension.schema_oid) else { return Ok(1) };
-    if let Some(trigger) = stranger(&extension, table)? {
-        pgrx::warning!(
-            "dot_wrapper: dot_run_request is not kept up, since its trigger {trigger} is somebody's who is not trusted"
-        );
-        return Ok(0);
-    }
-    let sql = format!(
-        "WITH fits AS MATERIALIZED (
-            SELECT w.id FROM {0}.dot_run_request w JOIN dot_wrapper.dot_run r ON r.run_id = w.run_id
-            WHERE w.finished_at IS NULL AND {which} LIMIT {BATCH}
-        ), mine AS MATERIALIZED (
-            SELECT w.id FROM {0}.dot_run_request w WHERE w.id IN (SELECT f.id FROM fits f) FOR NO KEY UPDATE SKIP LOCKED
-        ), done AS (
-            UPDATE {0}.dot_run_request w
-            SET run_status = r.run_status, reason = r.reason, message = r.message, result = r.result,
-                finished_at = r.finished_at
-            FROM mine m, dot_wrapper.dot_run r
-            WHERE w.id = m.id AND r.run_id = w.run_id
-            RETURNING w.id
-        )
-        SELECT CASE (SELECT count(*) FROM fits) WHEN {BATCH} THEN 1
-               ELSE (SELECT count(*) FROM fits f WHERE f.id NOT IN (SELECT d.id FROM done d)) END",
-        extension.schema
-    );
-    let written = xact::subtransaction(|| {
-        let _ours = Ours::begin();
-        as_owner(&extension, || spi::row(&sql, args, |row| spi::need(row, 1)))
-    });
-    match written {
-        Ok(left) => Ok(left?.unwrap_or(0)),
-        Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
-        Err(caught) => {
-            // An administrator's trigger; the run goes on.
-            pgrx::warning!("dot_wrapper: dot_run_request is not kept up: {caught}");
-            Ok(0)
-        }
-    }
-}
-
-/// A trigger that keeps the table from being written, if there is one.
-///
-/// # Errors
-/// XX000 only.
-pub fn hindrance(extension: &Extension) -> Result<Option<String>, DotError> {
-    let sql = "SELECT c.oid FROM pg_catalog.pg_class c WHERE c.relnamespace = $1 AND c.relname = 'dot_run_request'";
-    let table = spi::row(sql, &[extension.schema_oid.into()], |row| spi::need(row, 1))?;
-    table.map_or(Ok(None), |table| stranger(extension, table))
-}
-
-/// A trigger of the table whose function belongs to nobody who is trusted.
-fn stranger(extension: &Extension, table: pg_sys::Oid) -> Result<Option<String>, DotError> {
-    let sql = "SELECT t.tgname::text, f.proowner FROM pg_catalog.pg_trigger t
-               JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
-               WHERE t.tgrelid = $1 AND NOT t.tgisinternal AND t.tgenabled <> 'D'";
-    let found =
-        spi::rows(sql, &[table.into()], |row| Ok((spi::need::<String>(row, 1)?, spi::need::<pg_sys::Oid>(row, 2)?)))?;
-    Ok(found.into_iter().find(|(_, owner)| !extension.trusts(*owner)).map(|(name, _)| name))
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::event::Marker;
 use super::ledger::list;
-use super::request;
+use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::retry::Past;
@@ -148,7 +148,7 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
         };
         Ok((moved, spi::need::<bool>(row, 5)?))
     })?;
-    request::follow(moved.iter().filter(|(_, followed)| *followed).map(|(moved, _)| moved.run_id))?;
+    mirror::follow(moved.iter().filter(|(_, followed)| *followed).map(|(moved, _)| moved.run_id))?;
     Ok(moved.into_iter().map(|(moved, _)| moved).collect())
 }
 

@@ -20,6 +20,7 @@ use crate::pg::{process, signals};
 use crate::run;
 use crate::run::claim::Delivery;
 use crate::run::inquire::{self, Inquiry};
+use crate::run::pick::Memory;
 use crate::run::settle::{self, Outcome, Terms};
 
 /// How long an outcome waits whose run somebody has locked.
@@ -160,8 +161,8 @@ impl Calls {
     }
 
     /// Takes the reports in and records them. True when a run has ended.
-    pub fn collect(&mut self, context: &Context, flow: &mut Flow) -> Result<bool, Trouble> {
-        self.receive(flow);
+    pub fn collect(&mut self, context: &Context, memory: &mut Memory) -> Result<bool, Trouble> {
+        self.receive(memory);
         if self.busy_until.take_if(|at| Instant::now() >= *at).is_some() {
             self.ended.append(&mut self.busy);
         }
@@ -169,7 +170,7 @@ impl Calls {
         self.record_learned(context)?;
         let had = !self.ended.is_empty();
         while !self.ended.is_empty() {
-            self.record_ended(context, flow)?;
+            self.record_ended(context, &mut memory.flow)?;
         }
         Ok(had)
     }
@@ -187,7 +188,7 @@ impl Calls {
         self.busy_until
     }
 
-    fn receive(&mut self, flow: &mut Flow) {
+    fn receive(&mut self, memory: &mut Memory) {
         self.wakeup.drain();
         while let Some(report) = self.engine.as_ref().and_then(Engine::try_recv) {
             match report {
@@ -203,8 +204,9 @@ impl Calls {
                         Some(terms) if terms.policy.is_script() => breaker::Effect::Neither,
                         _ => breaker::effect(&answer, retry_after),
                     };
-                    flow.done((run_id, attempt), &effect, Instant::now());
+                    memory.flow.done((run_id, attempt), &effect, Instant::now());
                     if let Some(terms) = terms {
+                        terms.lease_key.iter().for_each(|lease| memory.released(lease));
                         self.ended.push(Outcome { run_id, attempt, terms, answer, retry_after });
                     }
                 }

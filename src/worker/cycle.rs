@@ -170,7 +170,7 @@ impl Worker<'_> {
     }
 
     fn collect(&mut self) -> Result<(), Trouble> {
-        if self.calls.collect(self.context, &mut self.memory.flow)? {
+        if self.calls.collect(self.context, &mut self.memory)? {
             self.pay_at.get_or_insert_with(Instant::now);
             self.look = true;
             self.jobs.notice();

@@ -85,11 +85,13 @@ impl Jobs {
         if looked.more {
             self.look_by(now);
         }
-        if looked.trouble != self.said {
-            if let Some(trouble) = &looked.trouble {
-                pgrx::warning!("dot_wrapper: no job is taken: {trouble}");
+        let trouble = looked.trouble.map(|why| format!("no job is taken: {why}"));
+        let say = trouble.or(looked.held.map(|why| format!("jobs wait: {why}")));
+        if say != self.said {
+            if let Some(text) = &say {
+                pgrx::warning!("dot_wrapper: {text}");
             }
-            self.said = looked.trouble;
+            self.said = say;
         }
         !looked.codes.is_empty()
     }

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use crate::engine::{Program, Started};
+use crate::engine::{Ends, Program, Started};
 use crate::pg::{child, process};
 
 const MIB: u64 = 1 << 20;
@@ -12,17 +12,19 @@ const MIB: u64 = 1 << 20;
 ///
 /// # Errors
 /// As [`child::start`].
-pub fn start(program: &Program) -> io::Result<Started> {
+pub fn start(program: &Program, ends: Ends) -> io::Result<Started> {
     let at_least_one = |number: i64| u64::try_from(number).unwrap_or(0).max(1);
     let spec = child::Spec {
         program: &program.path,
         args: &program.args,
         env: &program.env,
+        most: program.most,
         memory: at_least_one(program.limits.memory_mb).saturating_mul(MIB),
         cpu_s: at_least_one(program.limits.cpu_s),
         file: at_least_one(program.limits.file_mb).saturating_mul(MIB),
         detach: process::let_go_of_shared_memory,
     };
-    let child::Child { keeper, stdout, stderr, life } = child::start(&spec)?;
-    Ok(Started { stdout, stderr, life, keeper, stop: child::stop, reap: child::reap })
+    let Ends { stdout, stderr, life } = ends;
+    let keeper = child::start(&spec, child::Ends { stdout, stderr, life })?;
+    Ok(Started { keeper, stop: child::stop, reap: child::reap })
 }

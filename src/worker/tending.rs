@@ -11,7 +11,7 @@ use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::session;
 use crate::run::leases;
-use crate::store::{attempt, extension, grant, port, queue, request};
+use crate::store::{attempt, extension, grant, mirror, port, queue};
 
 /// No more often than this, however busy the worker is.
 pub const TEND_EVERY: Duration = Duration::from_secs(1);
@@ -22,6 +22,7 @@ pub struct Tending {
     /// When the request table was last compared with the ledger.
     caught_up_at: Option<Instant>,
     retry: Retry,
+    catching_up: Retry,
 }
 
 /// What there is to do for others.
@@ -42,7 +43,12 @@ struct Tended {
 impl Tending {
     /// Due at once.
     pub fn start() -> Tending {
-        Tending { at: Instant::now(), caught_up_at: None, retry: Retry::new("tending leases") }
+        Tending {
+            at: Instant::now(),
+            caught_up_at: None,
+            retry: Retry::new("tending leases"),
+            catching_up: Retry::new("catching up with dot_run_request"),
+        }
     }
 
     /// After so long at the latest.
@@ -57,7 +63,7 @@ impl Tending {
 
     /// Does what is due.
     pub fn step(&mut self, context: &Context) -> Result<Found, Trouble> {
-        if request::has_missed() {
+        if mirror::has_missed() {
             self.by(TEND_EVERY);
         }
         let now = Instant::now();
@@ -67,18 +73,20 @@ impl Tending {
         let mut found = Found::default();
         let outcome = self.tend(context, now).map(|looked| found = looked);
         self.retry.note(outcome)?;
+        if self.catching_up.is_due()
+            && (mirror::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + guc::poll_interval()))
+        {
+            let outcome = self.catch_up(context, now);
+            self.catching_up.note(outcome)?;
+        }
         Ok(found)
     }
 
     fn tend(&mut self, context: &Context, now: Instant) -> Result<Found, Trouble> {
         let (poll, worker) = (guc::poll_interval(), context.identity);
-        let behind = request::has_missed() || self.caught_up_at.is_none_or(|at| now >= at + poll);
         let tended = turn::transaction(context, c"tending leases", |_| {
             if !extension::instance(session::system_identifier())?.is_here {
                 return Ok(Tended { found: Found::default(), more: false, due: None });
-            }
-            if behind {
-                request::catch_up()?;
             }
             let mut more = false;
             if grant::due_in_ms()?.is_some_and(|due| due <= 0.0) {
@@ -88,11 +96,21 @@ impl Tending {
             let found = Found { orphans: attempt::has_orphans(worker)?, doubts: attempt::has_doubts()? };
             Ok(Tended { found, more, due })
         })?;
-        if behind {
-            self.caught_up_at = Some(now);
-        }
         let next = tended.due.unwrap_or(poll).clamp(TEND_EVERY, poll);
         self.at = now + if tended.more { Duration::ZERO } else { next };
         Ok(tended.found)
+    }
+
+    /// In a transaction of its own: what an administrator's trigger does there must not hold up the leases.
+    fn catch_up(&mut self, context: &Context, now: Instant) -> Result<(), Trouble> {
+        let complaint = turn::transaction(context, c"catching up with dot_run_request", |_| {
+            let is_here = extension::instance(session::system_identifier())?.is_here;
+            if is_here { mirror::catch_up() } else { Ok(None) }
+        })?;
+        if let Some(text) = complaint {
+            return Err(Trouble::Failed { sqlstate: "55000".to_owned(), text });
+        }
+        self.caught_up_at = Some(now);
+        Ok(())
     }
 }

@@ -172,6 +172,9 @@ fn a_trigger_that_does_not_want_a_job_taken_holds_up_no_other_and_nothing_runs()
         "new.status := 'queued'",
         "new.status := 'mine'",
         "PERFORM pg_sleep(30)",
+        "RAISE EXCEPTION 'not now' USING ERRCODE = '40001'",
+        "RAISE EXCEPTION 'not now' USING ERRCODE = '40P01'",
+        "RAISE EXCEPTION 'not now' USING ERRCODE = '55P03'",
     ] {
         let trigger = format!("BEGIN IF new.id = 1 THEN {body}; END IF; RETURN new; END");
         let (owned, _) = owned(&TRIES.replace(

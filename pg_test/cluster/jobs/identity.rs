@@ -60,7 +60,7 @@ fn a_job_that_is_queued_again_is_the_same_run() {
     assert_eq!((&again["run_id"], jobs.runs(id).len(), jobs.bench.agent.count()), (&done["run_id"], 1, 1));
 
     // A refusal does not use the key up.
-    jobs.bench.exec("UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'");
+    jobs.bench.exec("UPDATE dot_config SET value = '0' WHERE key = 'fs_snapshot_present'");
     let refused = jobs.apply("DOT-3");
     jobs.until(refused, "refused");
     jobs.bench.open();
@@ -81,4 +81,23 @@ fn a_job_that_is_queued_again_is_the_same_run() {
     jobs.bench.agent.release(&request, Reply::succeeded());
     jobs.until(id, "succeeded");
     assert_eq!((jobs.runs(id).len(), jobs.bench.agent.count(), jobs.links()), (1, 3, 0));
+}
+
+/// As docs/job_queue.md warns: a restored database must know its jobs again, and so does a table that counts anew.
+#[test]
+fn a_key_that_is_used_again_is_the_old_job() {
+    let jobs = Jobs::shared();
+    let first = jobs.apply("DOT-1");
+    let done = jobs.until(first, "succeeded");
+    jobs.bench.exec("TRUNCATE job_queue RESTART IDENTITY");
+    assert_eq!(jobs.apply("DOT-1"), first);
+    assert_eq!(jobs.until(first, "succeeded")["run_id"], done["run_id"]);
+    jobs.bench.exec("TRUNCATE job_queue RESTART IDENTITY");
+    jobs.until(jobs.put(&json!({"code": "DOT-1", "args": {"n": 1}})), "refused");
+    // A key of its own makes it another.
+    jobs.bench.exec("TRUNCATE job_queue RESTART IDENTITY");
+    let other = keyed(&jobs, "another", &json!({"code": "DOT-1"}));
+    let again = jobs.until(other, "succeeded");
+    assert_ne!((other, &again["run_id"]), (first + 1, &done["run_id"]));
+    assert_eq!(jobs.bench.agent.count(), 2);
 }

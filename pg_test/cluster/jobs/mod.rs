@@ -8,7 +8,9 @@ mod hostile;
 mod identity;
 mod many;
 mod outcomes;
+mod source;
 mod untouched;
+mod waits;
 
 use serde_json::{Value, json};
 

@@ -25,9 +25,10 @@ fn a_job_becomes_a_run_and_ends_with_its_outcome() {
     let verify = jobs.put(&json!({"code": "DOT-3", "mode": "verify"}));
     jobs.until(verify, "failed");
     assert_eq!(jobs.run(verify).text("mode"), "verify");
+    let sent = jobs.bench.agent.count();
     let plan = jobs.put(&json!({"code": "DOT-3", "mode": "plan"}));
     assert_eq!(jobs.until(plan, "succeeded")["result"]["run_status"], "planned");
-    assert_eq!(jobs.links(), 0);
+    assert_eq!((jobs.links(), jobs.bench.agent.count()), (0, sent));
 }
 
 #[test]
@@ -57,9 +58,6 @@ fn a_job_that_a_gate_refuses_ends_refused_and_says_why() {
         assert!(job["finished_at"].is_string() && job["run_id"].is_string(), "{job}");
     };
     refused(jobs.apply("DOT-NONE"), "uncatalogued");
-    jobs.bench.exec("UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'");
-    refused(jobs.apply("DOT-1"), "toggle_off");
-    jobs.bench.open();
     jobs.bench.exec("UPDATE dot_config SET value = '0' WHERE key = 'fs_snapshot_present'");
     let id = jobs.apply("DOT-1");
     let said = jobs.until(id, "refused")["result"]["message"].to_string();
@@ -93,6 +91,7 @@ fn a_job_in_doubt_says_so_until_it_is_resolved() {
     let run = jobs.run(id).id();
     jobs.bench.exec(&format!("SELECT fn_dot_resolve('{run}', 'succeeded', 'looked')"));
     assert_eq!(jobs.until(id, "succeeded")["result"]["reason"], "resolved");
+    assert_eq!(jobs.bench.events(&jobs.run(id)), ["queued", "running", "in_doubt", "succeeded"]);
 
     // Sent again: it runs, and ends as that ends.
     let id = jobs.apply("DOT-2");

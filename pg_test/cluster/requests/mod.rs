@@ -2,7 +2,9 @@
 //! Over HTTP it is tested by .ci/directus.
 
 mod attempts;
+mod forged;
 mod outcome;
+mod planted;
 mod restored;
 mod rows;
 mod storm;

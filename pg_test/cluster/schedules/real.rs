@@ -28,6 +28,7 @@ fn pg_cron_runs_declared_tools_once_per_tick_and_dual_tools_with_one_effect() {
     bench.exec(&format!(
         "UPDATE dot_tools SET trigger_type = 'cron', schedule = '* * * * *' WHERE code = 'DOT-1';
          UPDATE dot_tools SET trigger_type = 'dual', schedule = '* * * * *' WHERE code = 'DOT-2';
+         INSERT INTO dot_wrapper.schedule (code, schedule, overlap) VALUES ('DOT-2', '* * * * *', 'queue');
          CREATE TABLE watched (id int PRIMARY KEY);
          INSERT INTO dot_wrapper.trigger_binding (code, relation, run_as) VALUES ('DOT-2', 'public.watched', '{role}');
          GRANT EXECUTE ON FUNCTION fn_dot_schedule_sync, fn_dot_tick, fn_dot_run TO {role}; GRANT USAGE ON SCHEMA cron TO {role};

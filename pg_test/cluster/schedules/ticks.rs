@@ -251,7 +251,7 @@ fn a_tick_passes_every_gate_that_a_call_passes_and_a_schedule_may_only_verify() 
 /// An event whose transaction was open when the tick looked, and that is there when the tick's run is to be sent.
 #[test]
 fn an_event_that_a_tick_could_not_see_yet_covers_it_before_it_is_sent() {
-    let bench = scheduled("dual", "skip");
+    let bench = scheduled("dual", "queue");
     bench.exec(
         "CREATE TABLE t (id int); INSERT INTO dot_wrapper.trigger_binding (code, relation, args) VALUES ('DOT-1', 'public.t', '{\"n\": 1}');
          SELECT * FROM fn_dot_trigger_sync()",

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::{chown, symlink};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Stage, make_dir, mode, write_script};
 use crate::harness::run::Ask;
@@ -105,16 +105,24 @@ fn an_argument_never_becomes_an_option_and_never_goes_half() {
         json!({"x": ["ok", "-f"]}),
         json!({"x": -5}),
         json!({"x": {"y": 1}}),
-        json!({"y": "z".repeat(131_072)}),
+        json!({"x": "a", "y": "z".repeat(131_072)}),
     ] {
         let run = stage.ask("A", "apply", args);
         assert_eq!((run.status(), run.reason()), ("refused", "request_unformed"));
     }
+    // Of what is missing nothing else takes the place: here it would have been --dry-run.
+    stage.tool(
+        "B",
+        "echo \"$@\"",
+        "dry_run_arg = '--dry-run', script_args = ARRAY['--table', '{args.table}', '{dry_run}']",
+    );
+    let run = stage.ask("B", "verify", json!({}));
+    assert_eq!((run.status(), run.reason()), ("refused", "request_unformed"));
     assert_eq!(stage.apply("A", json!({"x": "a-b"})).0["result"]["stdout"], "a-b\n");
 }
 
 #[test]
-fn the_second_gate_asks_for_the_toggle_the_path_and_the_file_again() {
+fn the_second_gate_asks_for_the_toggle_and_the_path_again_and_leaves_the_file_to_the_engine() {
     let stage = Stage::shared();
     let (notes, bench) = (stage.notes("late"), &stage.bench);
     let script = format!("echo ran >> {}", notes.path());
@@ -148,9 +156,35 @@ fn the_second_gate_asks_for_the_toggle_the_path_and_the_file_again() {
     assert_eq!(run.status(), "queued");
     mode(&path, 0o757);
     transaction.commit().unwrap();
-    assert_eq!(stage.ended(&run).reason(), "program_writable_by_others");
-    assert_eq!(bench.block(&run, "send").0, "program");
+    // The worker's own thread has not looked, since a file system that hangs would stop it; the engine has.
+    let ended = stage.ended(&run);
+    assert_eq!((ended.status(), ended.reason()), ("failed", "program_writable_by_others"));
+    let detail = stage.detail(&run, "failed");
+    assert_eq!(detail["reach"], "not_sent");
+    let asked: Value = bench.one(
+        "SELECT gate FROM dot_wrapper.dot_run_event, jsonb_array_elements(detail -> 'gates') gate
+             WHERE run_id = $1 AND event = 'running' AND gate ->> 'gate' = 'program'",
+        &[&run.id()],
+    );
+    assert_eq!((&asked["verdict"], &asked["inputs"]["looked_at"]), (&json!("OK"), &json!("start")));
     assert!(notes.lines().is_empty());
+}
+
+#[test]
+fn a_job_is_taken_without_a_look_at_the_file() {
+    let stage = Stage::shared();
+    let notes = stage.notes("job");
+    let script = format!("echo ran >> {}", notes.path());
+    stage.tool("GOOD", &script, "");
+    mode(&stage.tool("BAD", &script, ""), 0o757);
+    let jobs = crate::jobs::Jobs::on(stage.bench);
+    for (code, status, reason) in [("GOOD", "succeeded", ""), ("BAD", "failed", "program_writable_by_others")] {
+        let id = jobs.apply(code);
+        jobs.until(id, status);
+        let runs = jobs.runs(id);
+        assert_eq!(runs.iter().map(|run| (run.status(), run.reason())).collect::<Vec<_>>(), [(status, reason)]);
+    }
+    assert_eq!(notes.lines(), ["ran"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ fn lines(run: &crate::harness::Run) -> Vec<&str> {
 #[test]
 fn a_script_gets_its_arguments_as_an_array_and_its_environment_cleared() {
     let stage = Stage::shared();
-    let policy = "script_args = ARRAY['run', '--scope={args.scope}', '{args.files}', '{args.none}']";
+    let policy = "script_args = ARRAY['run', '--scope={args.scope}', '{args.files}', '{args.none?}']";
     stage.tool("DOT-S1", "for a in \"$@\"; do echo \"arg=$a\"; done; env | sort", policy);
     let args = json!({"scope": "a b; $(touch /tmp/x) '\"", "files": ["one two", "*"]});
     let run = stage.apply("DOT-S1", args.clone());
@@ -139,7 +139,7 @@ fn the_example_scripts_do_what_they_say() {
     let stage = Stage::shared();
     for (code, policy) in [
         ("disk_room", "script_args = ARRAY['{args.dir}', '{args.limit}']"),
-        ("sweep", "dry_run_arg = '--dry-run', script_args = ARRAY['{args.dir}', '{args.days}'], max_attempts = 1"),
+        ("sweep", "dry_run_arg = '--dry-run', script_args = ARRAY['{args.dir}', '{args.days?}'], max_attempts = 1"),
         ("slow_copy", "dry_run_arg = '-n', script_args = ARRAY['{dry_run}', '{args.from}', '{args.to}']"),
     ] {
         let path = stage.dir.join(code);

@@ -141,3 +141,33 @@ fn a_keeper_that_is_killed_takes_the_script_along() {
         (!children.contains("zombie")).then_some(())
     });
 }
+
+/// A keeper that somebody has stopped hears nothing until it goes on; the run must not be over before.
+#[test]
+fn a_keeper_that_was_stopped_goes_on_when_its_script_is_to_end() {
+    let stage = Stage::shared();
+    let notes = stage.notes("stopped");
+    stage.tool("DOT-Z", &format!("echo $$ >> {}; exec sleep 3000", notes.path()), "");
+    let run = stage.ask("DOT-Z", "apply", json!({}));
+    let pids = notes.pids(1);
+    assert!(os::signal(keeper(pids[0]), "STOP"));
+    stage.bench.exec(&format!("SELECT fn_dot_cancel('{}', 'enough')", run.id()));
+    assert_eq!(stage.ended(&run).reason(), "cancelled");
+    assert!(!is_alive(pids[0]), "it is over only when nothing of it is left");
+}
+
+#[test]
+fn a_script_ends_at_its_deadline_although_the_worker_is_stopped() {
+    let stage = Stage::own();
+    let notes = stage.notes("pids");
+    stage.tool("DOT-W", &format!("echo $$ >> {}; exec sleep 3000", notes.path()), "total_timeout_ms = 2000");
+    let run = stage.ask("DOT-W", "apply", json!({}));
+    let mut pids = notes.pids(1);
+    pids.push(keeper(pids[0]));
+    let worker = stage.bench.worker();
+    assert!(os::signal(worker, "STOP"));
+    gone(&pids);
+    assert!(is_alive(worker));
+    assert!(os::signal(worker, "CONT"));
+    assert_eq!(stage.ended(&run).status(), "in_doubt");
+}

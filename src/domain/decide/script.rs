@@ -36,10 +36,15 @@ pub fn engine(tool: &Tool, command: Result<&Command, &str>) -> Decision {
     }
 }
 
-/// The program gate: the file may be started. `found` is what the path comes to once links are followed.
-pub fn program(path: &str, found: Result<&str, &Refusal>) -> Decision {
-    match found {
-        Ok(real) => {
+/// The program gate: the file may be started. `seen` is what the path comes to once links are followed; `None` where only the
+/// path was asked about, and the file is looked at later.
+pub fn program(path: &str, seen: Result<Option<&str>, &Refusal>) -> Decision {
+    match seen {
+        Ok(None) => {
+            let message = "a path below an allowed root; the file is looked at directly before the start";
+            Decision::ok(Gate::Program, message, json!({"program": path, "looked_at": "start"}))
+        }
+        Ok(Some(real)) => {
             let message = "a program below an allowed root that only trusted users can change";
             Decision::ok(Gate::Program, message, json!({"program": path, "resolved": real}))
         }
@@ -78,6 +83,8 @@ mod tests {
         let refusal = Refusal { reason: "program_missing", message: "there is no such file".into() };
         let decision = program("/opt/dots/b.sh", Err(&refusal));
         assert!(decision.blocks() && !decision.gate.blocks_plan() && decision.reason == "program_missing");
-        assert!(!program("/opt/dots/b.sh", Ok("/opt/dots/b.sh")).blocks());
+        assert!(!program("/opt/dots/b.sh", Ok(Some("/opt/dots/b.sh"))).blocks());
+        let unseen = program("/opt/dots/b.sh", Ok(None));
+        assert!(!unseen.blocks() && unseen.message.contains("before the start"), "{unseen:?}");
     }
 }

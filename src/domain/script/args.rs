@@ -5,14 +5,18 @@ use serde_json::Value;
 use crate::domain::canonical;
 use crate::domain::render::Unformed;
 
+const DRY_RUN: &str = "{dry_run}";
+
 /// Renders the arguments; the second value is the place of the dry-run argument among them.
 ///
 /// `{code}` and `{args.NAME}` stand for scalars. An element that is exactly `{args.NAME}` and whose value is an array
-/// becomes that many arguments. An element one of whose arguments is missing (or null) is left out. `{dry_run}`, alone, is where
-/// the dry-run argument goes; without it, it comes first. Braces around anything else are text.
+/// becomes that many arguments. `{args.NAME?}` is the same of an argument that may be missing (or null, or no items): then its
+/// element is left out. `{dry_run}`, alone, is where the dry-run argument goes; without it, it comes first. Braces around
+/// anything else are text.
 ///
 /// # Errors
-/// An unknown placeholder, an object or an array where a scalar must be, and a value that would turn its element into an
+/// A template in which what is left out would let the next element take its place; an unknown placeholder; an argument that is
+/// missing and must not be; an object or an array where a scalar must be; and a value that would turn its element into an
 /// option: one that begins with `-` although the template does not.
 pub(super) fn render(
     template: &[String],
@@ -20,7 +24,7 @@ pub(super) fn render(
     code: &str,
     args: &Value,
 ) -> Result<(Vec<String>, Option<usize>), Unformed> {
-    const DRY_RUN: &str = "{dry_run}";
+    holds_together(template)?;
     let (mut out, mut place) = (Vec::new(), None);
     if let (Some(argument), false) = (dry_run, template.iter().any(|element| element == DRY_RUN)) {
         out.push(argument.to_owned());
@@ -35,9 +39,9 @@ pub(super) fn render(
             }
             continue;
         }
-        let spread = alone(element).and_then(|name| args.get(name)?.as_array());
-        let rendered = match spread {
-            Some(items) => items.iter().map(|item| scalar(item, element)).collect::<Result<Vec<_>, _>>()?,
+        let rendered = match alone(element).and_then(|named| Some((named, args.get(named.name)?.as_array()?))) {
+            Some((named, items)) if items.is_empty() && !named.is_optional => return Err(missing(named.name)),
+            Some((_, items)) => items.iter().map(|item| scalar(item, element)).collect::<Result<Vec<_>, _>>()?,
             None => one(element, code, args)?.into_iter().collect(),
         };
         if let Some(option) = rendered.iter().find(|text| text.starts_with('-') && !element.starts_with('-')) {
@@ -49,24 +53,83 @@ pub(super) fn render(
     Ok((out, place))
 }
 
-/// The argument's name, when the element is exactly its placeholder.
-fn alone(element: &str) -> Option<&str> {
-    element.strip_prefix("{args.")?.strip_suffix('}').filter(|name| is_name(name))
+/// Refuses templates in which an element that is left out changes what its neighbours mean: an option would take the next
+/// element for its value, and before `{dry_run}` that would be the word that nothing be changed.
+fn holds_together(template: &[String]) -> Result<(), Unformed> {
+    let last_dry_run = template.iter().rposition(|element| element == DRY_RUN).unwrap_or(0);
+    for (n, element) in template.iter().enumerate().filter(|(_, element)| is_optional(element)) {
+        if n < last_dry_run {
+            return Err(Unformed(format!(
+                "in script_args {{dry_run}} must come before {element}, which may be left out"
+            )));
+        }
+        let before = n.checked_sub(1).and_then(|n| template.get(n)).filter(|before| may_take_the_next(before));
+        if let (Some(option), false) = (before, element.starts_with('-')) {
+            return Err(Unformed(format!(
+                "in script_args {element} may be left out, and {option} before it would take what comes next for its value; \
+                 write {option}={element}"
+            )));
+        }
+    }
+    Ok(())
 }
 
-/// One element; `None` when an argument is missing.
+/// True for an option without a value of its own.
+fn may_take_the_next(element: &str) -> bool {
+    element.starts_with('-') && element != "--" && !element.contains('=') && !element.contains("{args.")
+}
+
+fn is_optional(element: &str) -> bool {
+    element
+        .split('{')
+        .skip(1)
+        .filter_map(|rest| rest.split_once('}'))
+        .any(|(name, _)| Named::parse(name).is_some_and(|named| named.is_optional))
+}
+
+/// An argument, as a template names it.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    name: &'a str,
+    is_optional: bool,
+}
+
+impl Named<'_> {
+    /// Reads what stands in the braces.
+    fn parse(text: &str) -> Option<Named<'_>> {
+        let text = text.strip_prefix("args.")?;
+        let name = text.strip_suffix('?');
+        let named = Named { name: name.unwrap_or(text), is_optional: name.is_some() };
+        is_name(named.name).then_some(named)
+    }
+}
+
+fn missing(name: &str) -> Unformed {
+    Unformed(format!(
+        "the argument {name} is missing; script_args would have to name it as {{args.{name}?}} to go without"
+    ))
+}
+
+/// The argument, when the element is exactly its placeholder.
+fn alone(element: &str) -> Option<Named<'_>> {
+    Named::parse(element.strip_prefix('{')?.strip_suffix('}')?)
+}
+
+/// One element; `None` when an argument is missing that may be.
 fn one(element: &str, code: &str, args: &Value) -> Result<Option<String>, Unformed> {
-    let (mut out, mut rest) = (String::new(), element);
+    let (mut out, mut rest, mut is_left_out) = (String::new(), element, false);
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
-        let Some((name, tail)) = after.split_once('}').filter(|(name, _)| is_name(name)) else {
+        let is_placeholder = |name: &str| is_name(name.strip_suffix('?').unwrap_or(name));
+        let Some((name, tail)) = after.split_once('}').filter(|(name, _)| is_placeholder(name)) else {
             out.push('{');
             rest = after;
             continue;
         };
-        match name.strip_prefix("args.") {
-            Some(arg) => match args.get(arg) {
-                None | Some(Value::Null) => return Ok(None),
+        match Named::parse(name) {
+            Some(named) => match args.get(named.name).filter(|value| !value.is_null()) {
+                None if named.is_optional => is_left_out = true,
+                None => return Err(missing(named.name)),
                 Some(value) => out.push_str(&scalar(value, element)?),
             },
             None if name == "code" => out.push_str(code),
@@ -78,7 +141,7 @@ fn one(element: &str, code: &str, args: &Value) -> Result<Option<String>, Unform
         rest = tail;
     }
     out.push_str(rest);
-    Ok(Some(out))
+    Ok((!is_left_out).then_some(out))
 }
 
 fn is_name(text: &str) -> bool {

@@ -66,6 +66,16 @@ impl Roots {
             found => Ok(found),
         }
     }
+
+    /// The path among those that is `requested`, or else the first.
+    ///
+    /// # Errors
+    /// As [`Roots::candidates`].
+    pub fn meant(&self, name: &str, requested: Option<&str>) -> Result<String, Refusal> {
+        let mut candidates = self.candidates(name)?;
+        let place = candidates.iter().position(|candidate| Some(candidate.path.as_str()) == requested);
+        Ok(candidates.swap_remove(place.unwrap_or(0)).path)
+    }
 }
 
 fn is_step(step: &str) -> bool {

@@ -34,8 +34,16 @@ fn line(template: &[&str], mode: Mode, args: Value) -> Result<Vec<String>, Unfor
 
 #[test]
 fn each_element_is_one_argument() {
-    let template =
-        ["--scope={args.scope}", "{code}", "{args.files}", "{args.none}", "a {x y} {", "{args.n}", "{args.b}"];
+    let template = [
+        "--scope={args.scope}",
+        "{code}",
+        "{args.files}",
+        "{args.none?}",
+        "--n={args.none?}",
+        "a {x y} {",
+        "{args.n}",
+        "{args.b}",
+    ];
     let args = json!({"scope": "a b; $(c)", "files": ["one two", 3], "n": 1, "b": true});
     assert_eq!(
         line(&template, Mode::Apply, args).unwrap(),
@@ -63,6 +71,13 @@ fn what_cannot_be_meant_is_refused() {
         ("{args.x}", json!({"x": {}}), "wants a text"),
         ("{args.x}", json!({"x": "a\0b"}), "NUL"),
         ("{arg.x}", json!({}), "unknown placeholder"),
+        ("{code?}", json!({}), "unknown placeholder"),
+        ("{args.x}", json!({}), "x is missing"),
+        ("{args.x}", json!({"x": null}), "x is missing"),
+        ("{args.x}", json!({"x": []}), "x is missing"),
+        ("--x={args.x}", json!({}), "x is missing"),
+        ("{args.y?}{args.x}", json!({}), "x is missing"),
+        ("{args.x?}", json!({"x": [null]}), "wants a text"),
         ("x{dry_run}", json!({}), "alone"),
         ("{args.x}", json!({"x": "y".repeat(131_072)}), "128 KiB"),
         ("{code}", json!({"x": "y".repeat(131_072)}), "128 KiB"),
@@ -75,6 +90,26 @@ fn what_cannot_be_meant_is_refused() {
         line(&["-n{args.x}", "--", "x{args.x}"], Mode::Apply, json!({"x": "-1"})).unwrap(),
         ["-n-1", "--", "x-1"]
     );
+}
+
+#[test]
+fn an_argument_that_is_left_out_never_lets_the_next_take_its_place() {
+    // With {} this came to `sync --table --dry-run`, which takes --dry-run for a table and changes things.
+    for (template, why) in [
+        (&["sync", "--table", "{args.table}", "{dry_run}"][..], "table is missing"),
+        (&["sync", "--table", "{args.table?}"], "take what comes next"),
+        (&["{args.table?}", "{dry_run}"], "must come before"),
+        (&["{dry_run}", "--table={args.table?}", "{dry_run}"], "must come before"),
+    ] {
+        for mode in [Mode::Verify, Mode::Apply] {
+            let error = line(template, mode, json!({})).unwrap_err();
+            assert!(error.0.contains(why), "{template:?}: {}", error.0);
+        }
+    }
+    let whole = ["-v", "--t={args.t?}", "--n=1", "{args.a?}", "-x{args.b}", "{args.c?}", "--", "{args.d?}"];
+    assert_eq!(line(&whole, Mode::Verify, json!({"b": 2})).unwrap(), ["--dry-run", "-v", "--n=1", "-x2", "--"]);
+    let args = json!({"a": ["p", "q"], "b": 2, "c": "r", "d": [], "t": ""});
+    assert_eq!(line(&whole, Mode::Apply, args).unwrap(), ["-v", "--t=", "--n=1", "p", "q", "-x2", "r", "--"]);
 }
 
 #[test]
@@ -123,6 +158,11 @@ fn a_name_means_a_path_below_a_root_or_nothing() {
         assert_eq!(paths(name).unwrap_err().reason, "program_outside_roots", "{name:?}");
     }
     assert!(Roots::parse(" , ").is_empty());
+    let meant = |name, requested| roots.meant(name, requested).map_err(|refusal| refusal.reason);
+    assert_eq!(meant("a.sh", Some("/srv/x/a.sh")), Ok("/srv/x/a.sh".into()));
+    assert_eq!(meant("a.sh", Some("/srv/x/b.sh")), Ok("/opt/dots/a.sh".into()));
+    assert_eq!(meant("a.sh", None), Ok("/opt/dots/a.sh".into()));
+    assert_eq!(meant("/etc/passwd", Some("/etc/passwd")), Err("program_outside_roots"));
 }
 
 proptest! {
@@ -143,6 +183,15 @@ proptest! {
         prop_assert_eq!(args.len(), 1);
         prop_assert!(args[0].ends_with(&value));
         prop_assert!(template.starts_with('-') || !args[0].starts_with('-'));
+    }
+
+    /// Or there is no command line.
+    #[test]
+    fn every_argument_stands_where_its_template_does(names in prop::collection::vec("[a-d]", 1..6), args in prop::collection::hash_map("[a-d]", "[x-z]{0,2}", 0..4)) {
+        let template: Vec<String> = names.iter().map(|name| format!("{{args.{name}}}")).collect();
+        let template: Vec<&str> = template.iter().map(String::as_str).collect();
+        let whole: Option<Vec<String>> = names.iter().map(|name| args.get(name).cloned()).collect();
+        prop_assert_eq!(line(&template, Mode::Apply, json!(args)).ok(), whole);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Scripts without processes: when one is started, and what is made of the end that is told. Real ones are in
 //! pg_test/cluster/scripts.
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,21 +14,17 @@ use crate::domain::answer::{Reach, Verdict};
 use crate::domain::doubt::Finding;
 use crate::domain::order::Order;
 use crate::domain::script::{Command, Limits, Roots};
-use crate::engine::{Call, Config, Errand, Program, Report, Scripts, Started};
+use crate::engine::{Call, Config, Ends, Errand, Program, Report, Scripts, Start, Started};
 
 /// Says on the pipes what the arguments say: first on stdout, then, where there is a second, on the life pipe.
-fn start(program: &Program) -> io::Result<Started> {
-    let pipe = |text: &[u8]| -> io::Result<std::os::fd::OwnedFd> {
-        let (read, mut write) = io::pipe()?;
-        write.write_all(text)?;
-        Ok(read.into())
-    };
-    let life = program.args.get(1).map_or(&b""[..], |text| text.as_bytes());
-    let stdout = pipe(program.args.first().map_or(&b""[..], |text| text.as_bytes()))?;
-    Ok(Started { stdout, stderr: pipe(b"")?, life: pipe(life)?, keeper: 0, stop: |_| {}, reap: |_| true })
+fn start(program: &Program, ends: Ends) -> io::Result<Started> {
+    for (text, end) in program.args.iter().zip([ends.stdout, ends.life]) {
+        File::from(end).write_all(text.as_bytes())?;
+    }
+    Ok(Started { keeper: 0, stop: |_| {}, reap: |_| true })
 }
 
-fn rig(start: fn(&Program) -> io::Result<Started>) -> Rig {
+fn rig(start: Start) -> Rig {
     let scripts = Scripts { roots: Roots::parse("/usr/bin, /bin"), user: 0, start: Some(start) };
     Rig::with(Config { scripts, ..Config::default() })
 }
@@ -55,10 +53,33 @@ fn an_end_that_is_told_is_an_answer_and_one_that_is_not_is_none() {
     assert!(answer.message.contains("os error 8"), "{}", answer.message);
 }
 
+/// The life pipe's end of the one program that lives, for as long as its keeper takes.
+static LIFE: Mutex<Option<File>> = Mutex::new(None);
+static WISHES: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn an_end_that_was_told_before_the_deadline_stands_though_its_keeper_was_still_clearing_away() {
+    let rig = rig(|program, ends| {
+        let mut life = File::from(ends.life);
+        life.write_all(program.args[1].as_bytes())?;
+        *LIFE.lock().unwrap() = Some(life);
+        // It clears away until it is asked to for the second time: a run is not over before that, and nobody gives up.
+        let stop = |_| match WISHES.fetch_add(1, Ordering::SeqCst) {
+            0 => {}
+            _ => drop(LIFE.lock().unwrap().take()),
+        };
+        Ok(Started { keeper: 0, stop, reap: |_| true })
+    });
+    let mut call = script("/usr/bin/env", &["", "S\0\x02\0\0"]);
+    call.limits.total = Duration::from_millis(300);
+    assert_end(&rig.run(call), Reach::Answered, Verdict::Failed, "exit_2");
+    assert_eq!(WISHES.load(Ordering::SeqCst), 2);
+}
+
 #[test]
 fn nothing_is_started_without_a_permission_or_from_elsewhere() {
     static STARTED: AtomicUsize = AtomicUsize::new(0);
-    let rig = rig(|_| {
+    let rig = rig(|_, _| {
         STARTED.fetch_add(1, Ordering::SeqCst);
         Err(io::Error::from_raw_os_error(11))
     });

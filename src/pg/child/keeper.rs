@@ -42,44 +42,54 @@ pub(super) unsafe fn run(prepared: &Prepared) -> ! {
         // Both halves do it, so that it is done before either goes on.
         libc::setpgid(leader, leader);
         close_all_but(life);
-        watch(leader, prepared.parent);
+        watch(leader, prepared);
         end(leader, life)
     }
 }
 
 /// Returns when the leader has ended, unreaped: until then its group's number cannot be another's.
-unsafe fn watch(leader: libc::pid_t, parent: libc::pid_t) {
+unsafe fn watch(leader: libc::pid_t, prepared: &Prepared) {
     // SAFETY: the sets and structures are plain data that the calls fill; the pids are children of ours that are not reaped.
     unsafe {
         let mut signals: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut signals);
         libc::sigaddset(&raw mut signals, libc::SIGCHLD);
         libc::sigaddset(&raw mut signals, libc::SIGTERM);
-        let mut force_at: Option<i64> = None;
+        // Whoever asks for its end in time may himself be stopped; both are over once they have been seen to.
+        let (mut overdue_at, mut force_at) = (now_ms().saturating_add(prepared.most_ms), i64::MAX);
         while !has_ended(leader) {
-            let left = force_at.map(|at| at - now_ms());
-            if left.is_some_and(|left| left <= 0) {
-                force_at = None;
+            let now = now_ms();
+            if force_at <= now {
+                force_at = i64::MAX;
                 force(leader);
             }
             // Also looked at without a signal: what is not told in time is found.
-            let wait = left.filter(|left| *left > 0).unwrap_or(10_000);
+            let wait = (force_at.min(overdue_at) - now).clamp(0, 10_000);
             let wait = libc::timespec { tv_sec: wait / 1000, tv_nsec: (wait % 1000) * 1_000_000 };
             let told = libc::sigtimedwait(&raw const signals, ptr::null_mut(), &raw const wait);
-            if libc::getppid() != parent {
+            if libc::getppid() != prepared.parent {
                 // The worker is dead, and with it whoever could have recorded what is still done.
                 force(leader);
-            } else if told == libc::SIGTERM && force_at.is_none() {
-                libc::kill(-leader, libc::SIGTERM);
-                if libc::getpgid(leader) != leader {
-                    // It has joined another group of its session.
-                    libc::kill(leader, libc::SIGTERM);
-                }
-                // Who is stopped hears nothing.
-                libc::kill(-leader, libc::SIGCONT);
-                force_at = Some(now_ms() + GRACE_S * 1000);
+            } else if force_at == i64::MAX && (told == libc::SIGTERM || overdue_at <= now_ms()) {
+                overdue_at = i64::MAX;
+                wish(leader);
+                force_at = now_ms() + GRACE_S * 1000;
             }
         }
+    }
+}
+
+/// Asks the group to end, and the leader wherever he is.
+unsafe fn wish(leader: libc::pid_t) {
+    // SAFETY: no memory is involved; the leader is a child of ours that is not reaped.
+    unsafe {
+        libc::kill(-leader, libc::SIGTERM);
+        if libc::getpgid(leader) != leader {
+            // It has joined another group of its session.
+            libc::kill(leader, libc::SIGTERM);
+        }
+        // Who is stopped hears nothing.
+        libc::kill(-leader, libc::SIGCONT);
     }
 }
 

@@ -14,7 +14,8 @@ pub(super) unsafe fn run(prepared: &Prepared, keeper: libc::pid_t) -> ! {
         libc::setpgid(0, 0);
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong);
         if libc::getppid() != keeper {
-            libc::_exit(127);
+            // Where the postmaster is process 1, it may be our parent by now, and take any other number for a crash of its own.
+            libc::_exit(1);
         }
         // Nothing that is started may become somebody whom the keeper cannot kill.
         let (yes, no): (libc::c_ulong, libc::c_ulong) = (1, 0);

@@ -10,17 +10,35 @@ fn shell(script: &str) -> Child {
     run("/bin/sh", &["-c".to_owned(), script.to_owned()])
 }
 
+struct Child {
+    keeper: i32,
+    stdout: io::PipeReader,
+    life: io::PipeReader,
+    _stderr: io::PipeReader,
+}
+
 fn run(program: &str, args: &[String]) -> Child {
     let env = [("PATH", "/usr/bin:/bin".to_owned())];
-    let spec = Spec { program, args, env: &env, memory: 1 << 30, cpu_s: 60, file: 1 << 20, detach: || {} };
-    start(&spec).unwrap()
+    let spec = Spec {
+        program,
+        args,
+        env: &env,
+        most: Duration::from_secs(600),
+        memory: 1 << 30,
+        cpu_s: 60,
+        file: 1 << 20,
+        detach: || {},
+    };
+    let ((stdout, out), (stderr, err), (life, end)) = (io::pipe().unwrap(), io::pipe().unwrap(), io::pipe().unwrap());
+    let keeper = start(&spec, Ends { stdout: out.into(), stderr: err.into(), life: end.into() }).unwrap();
+    Child { keeper, stdout, life, _stderr: stderr }
 }
 
 /// What it printed, and what the life pipe said; nothing of it is left then.
-fn end(child: Child) -> (String, Vec<u8>) {
+fn end(mut child: Child) -> (String, Vec<u8>) {
     let (mut out, mut life) = (String::new(), Vec::new());
-    File::from(child.stdout).read_to_string(&mut out).unwrap();
-    File::from(child.life).read_to_end(&mut life).unwrap();
+    child.stdout.read_to_string(&mut out).unwrap();
+    child.life.read_to_end(&mut life).unwrap();
     until(|| reap(child.keeper));
     (out.trim_end().to_owned(), life)
 }
@@ -72,14 +90,14 @@ fn a_daemon_does_not_outlive_the_program() {
 fn a_stop_is_a_wish_first_and_force_for_all_then() {
     let child = shell("trap 'echo bye; exit 9' TERM; echo ready; sleep 600 & wait");
     let mut first = [0; 6];
-    let mut out = File::from(child.stdout.try_clone().unwrap());
+    let mut out = child.stdout.try_clone().unwrap();
     out.read_exact(&mut first).unwrap();
     stop(child.keeper);
     let (said, life) = end(child);
     assert_eq!((said.as_str(), status(&life)), ("bye", Some(9 << 8)));
 
     let child = shell("trap '' TERM; setsid sh -c 'trap \"\" TERM; echo $$; sleep 600; sleep 600' & sleep 600");
-    let mut out = File::from(child.stdout.try_clone().unwrap());
+    let mut out = child.stdout.try_clone().unwrap();
     let mut pid = String::new();
     while !pid.ends_with('\n') {
         let mut byte = [0];
@@ -96,9 +114,9 @@ fn a_stop_is_a_wish_first_and_force_for_all_then() {
 fn a_leader_that_joins_another_group_is_ended_all_the_same() {
     let script = "use POSIX; $SIG{TERM} = 'IGNORE'; $| = 1; my $c = fork; if (!$c) { setpgid(0, 0); sleep 600; exit }
         select undef, undef, undef, 0.05 until setpgid(0, $c) && getpgrp == $c; print \"moved\\n\"; sleep 600 while 1";
-    let child = run("/usr/bin/perl", &["-e".to_owned(), script.to_owned()]);
+    let mut child = run("/usr/bin/perl", &["-e".to_owned(), script.to_owned()]);
     let mut said = [0; 6];
-    File::from(child.stdout.try_clone().unwrap()).read_exact(&mut said).unwrap();
+    child.stdout.read_exact(&mut said).unwrap();
     stop(child.keeper);
     assert_eq!(status(&end(child).1), Some(libc::SIGKILL));
 }

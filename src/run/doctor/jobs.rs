@@ -31,8 +31,10 @@ pub(super) fn all(extension: &Extension) -> Result<Vec<Check>, DotError> {
     let (troubles, example, strays) = job_link::troubles(Some(&source.relation))?;
     let mut checks = vec![one_check(extension, &source, enabled, schema)];
     if let (true, Some(example)) = (troubles > 0, example) {
-        let found = format!("{troubles} jobs could not be read or written, one of them {example}");
-        checks.push(warn(NAME, found, "They are tried again every minute; see the server's log."));
+        let found = format!("{troubles} jobs could not be taken or told, one of them {example}");
+        let advice =
+            "They are tried again, within a minute; a thousand of them hold up all others. See the server's log.";
+        checks.push(warn(NAME, found, advice));
     }
     if strays > 0 {
         let found = format!("{strays} jobs of another table wait to hear of their runs");
