@@ -56,11 +56,13 @@ pub fn sync() -> Result<Vec<Synced>, DotError> {
     let mut done = Vec::new();
     for (code, wanted) in wanted(&tools, declared) {
         let left = wanted.as_ref().ok().and_then(|schedule| left(tools.get(&code)?, schedule, &bindings));
-        let mut row = settle(&extension, code, wanted, &mut jobs)?;
-        if matches!(row.action, "created" | "changed" | "kept") {
-            row.detail = [row.detail, left].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+        for mut row in settle(&extension, code, wanted, &mut jobs)? {
+            if matches!(row.action, "created" | "changed" | "kept") {
+                row.detail =
+                    [row.detail, left.clone()].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+            }
+            done.push(row);
         }
-        done.push(row);
     }
     let opening = pg_cron::opening(&extension.schema);
     for job in jobs.into_iter().filter(|job| job.command.starts_with(&opening)) {
@@ -139,44 +141,52 @@ fn left(tool: &Tool, schedule: &Schedule, bindings: &[Binding]) -> Option<String
         .reduce(|one, other| format!("{one}; {other}"))
 }
 
-/// Brings one tool's job in line, and takes it out of the list of those that nobody has asked for.
-fn settle(extension: &Extension, code: String, wanted: Wanted, jobs: &mut Vec<Job>) -> Result<Synced, DotError> {
+/// Brings one tool's job in line, and takes it out of the list of those that nobody has asked for, with those that other
+/// roles have made of the same tool: they stay, and where there is one, nobody needs another.
+fn settle(extension: &Extension, code: String, wanted: Wanted, jobs: &mut Vec<Job>) -> Result<Vec<Synced>, DotError> {
     let name = tick::job_name(&code);
     let command = pg_cron::command(&extension.schema, &code)?;
-    let row = |schedule: Option<String>, action, detail| {
-        Ok(Synced { code: Some(code.clone()), jobname: Some(name.clone()), schedule, action, detail })
+    let row = |schedule: Option<String>, action, detail| Synced {
+        code: Some(code.clone()),
+        jobname: Some(name.clone()),
+        schedule,
+        action,
+        detail,
     };
     let schedule = match wanted {
         Ok(schedule) => schedule.text,
         Err(why) => {
-            let found = jobs.iter().position(|job| job.name == name && job.command == command);
-            return match found.map(|at| remove(jobs.remove(at))) {
-                Some(removed) => row(None, "removed", Some(why)).and_then(|row| removed.map(|r| merge(row, r))),
-                None => row(None, "invalid", Some(why)),
-            };
+            let found: Vec<Job> = jobs.extract_if(.., |job| job.name == name && job.command == command).collect();
+            if found.is_empty() {
+                return Ok(vec![row(None, "invalid", Some(why))]);
+            }
+            return found
+                .into_iter()
+                .map(|job| remove(job).map(|removed| merge(row(None, "removed", Some(why.clone())), removed)))
+                .collect();
         }
     };
-    let own = jobs.iter().position(|job| job.name == name && job.is_own);
-    let found = own.or_else(|| jobs.iter().position(|job| job.name == name && job.command == command));
-    let found = found.map(|at| jobs.remove(at));
-    if let Some(job) = &found {
-        if job.command != command {
-            return row(Some(schedule), "invalid", Some("a job of this name does something else".to_owned()));
+    let own = jobs.iter().position(|job| job.name == name && job.is_own).map(|at| jobs.remove(at));
+    let others = jobs.extract_if(.., |job| job.name == name && job.command == command).map(|job| {
+        let detail = format!("it runs as role {}, and stays as that role has made it", job.role);
+        row(Some(job.schedule), "kept", Some(detail))
+    });
+    let others: Vec<Synced> = others.collect();
+    let (action, detail) = match own {
+        None if !others.is_empty() => return Ok(others),
+        Some(job) if job.command != command => ("invalid", Some("a job of this name does something else".to_owned())),
+        Some(job) if job.schedule == schedule => {
+            ("kept", (!job.is_active).then(|| "it is switched off; cron.alter_job switches it on".to_owned()))
         }
-        if !job.is_own {
-            let detail = format!("it runs as role {}, and stays as that role has made it", job.role);
-            return row(Some(job.schedule.clone()), "kept", Some(detail));
-        }
-        if job.schedule == schedule {
-            let detail = (!job.is_active).then(|| "it is switched off; cron.alter_job switches it on".to_owned());
-            return row(Some(schedule), "kept", detail);
-        }
-    }
-    let was = found.map(|job| format!("it was {}", job.schedule));
-    match pg_cron::schedule(&name, &schedule, &command)? {
-        Ok(()) => row(Some(schedule), if was.is_some() { "changed" } else { "created" }, was),
-        Err(caught) => row(Some(schedule), "invalid", Some(format!("pg_cron says: {}", caught.message))),
-    }
+        own => match pg_cron::schedule(&name, &schedule, &command)? {
+            Err(caught) => ("invalid", Some(format!("pg_cron says: {}", caught.message))),
+            Ok(()) => match own {
+                Some(job) => ("changed", Some(format!("it was {}", job.schedule))),
+                None => ("created", None),
+            },
+        },
+    };
+    Ok([row(Some(schedule), action, detail)].into_iter().chain(others).collect())
 }
 
 /// What there is to say about a removal and its reason.

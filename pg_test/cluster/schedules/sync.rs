@@ -109,6 +109,27 @@ fn leaves_alone_what_others_have_made(bench: &Bench, role: &str) {
     assert!(third.contains(&kept) && third.contains(&"DOT-3|created".to_owned()), "{third:?}");
     assert!(third.contains(&"mine|invalid|a job of this name does something else".to_owned()), "{third:?}");
     assert_eq!(jobs(bench).len(), 5);
+
+    // Also where the superuser, or a third role, has a job of the same tool; what nobody needs goes, whoever's it is.
+    bench.exec(
+        "UPDATE cron.job SET username = 'postgres' WHERE jobname = 'dot_wrapper:DOT-3';
+                INSERT INTO cron.job (schedule, command, nodename, nodeport, database, username, jobname)
+                    SELECT '7 7 * * *', command, nodename, nodeport, database, rolname, jobname FROM cron.job, pg_roles
+                    WHERE jobname = 'dot_wrapper:DOT-3' AND rolname IN ('pg_monitor', 'pg_signal_backend')",
+    );
+    let fourth = synced(bench, &mut bench.session());
+    let kept = |other: &str| format!("DOT-3|kept|it runs as role {other}, and stays as that role has made it");
+    let all = ["DOT-3|kept".to_owned(), kept("pg_monitor"), kept("pg_signal_backend")];
+    let found: Vec<&String> = fourth.iter().filter(|row| row.starts_with("DOT-3")).collect();
+    assert_eq!(found, all.iter().collect::<Vec<_>>());
+    assert_eq!(jobs(bench).len(), 7);
+    bench.exec("DELETE FROM cron.job WHERE jobname = 'dot_wrapper:DOT-3' AND username = 'postgres'");
+    let fifth = synced(bench, &mut bench.session());
+    assert_eq!(fifth.iter().filter(|row| row.starts_with("DOT-3|kept|")).count(), 2, "{fifth:?}");
+    bench.exec("UPDATE dot_tools SET status = 'retired' WHERE code = 'DOT-3'");
+    let sixth = synced(bench, &mut bench.session());
+    let gone = sixth.iter().filter(|row| **row == "DOT-3|removed|its status is retired").count();
+    assert_eq!((gone, jobs(bench).len()), (2, 4), "{sixth:?}");
 }
 
 fn is_unavailable_elsewhere_and_where_it_is_not_what_it_was(cron: &Cron) {
