@@ -95,7 +95,8 @@ fn invariant_08_compare_and_set_the_token_in_force_is_the_one_that_is_sent() {
     let mut session = bench.connect();
     let mut transaction = session.transaction().unwrap();
     let run = crate::harness::run::Ask::new("DOT-1", "apply").on(&mut transaction).unwrap();
-    let expire = "UPDATE dot_wrapper.lease_grant SET expires_at = now() - interval '1 s';
+    // A grant that had merely run out could be revived by the worker before it claims.
+    let expire = "DELETE FROM dot_wrapper.lease_grant;
                   UPDATE dot_iu_runtime_lease SET expires_at = now() - interval '1 s'";
     transaction.batch_execute(expire).unwrap();
     transaction.commit().unwrap();
