@@ -187,6 +187,7 @@ fn d5_a_refusal_at_the_second_gate_is_a_row_an_event_and_a_line_in_the_log() {
     let mut check =
         |number: usize, before: &str, after: &str, (state, gate, reason): (&str, &str, &str), mode: &str| {
             let role = bench.caller(&format!("caller_{number}"));
+            println!("{number}: {before}");
             let asked = bench.between_as(&role, &Ask::new("DOT-1", mode), before);
             let run = bench.until(&asked, state);
             bench.exec(after);
