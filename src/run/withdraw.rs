@@ -27,7 +27,8 @@ use crate::store::transition::{self, Move};
 /// stays as it is.
 ///
 /// # Errors
-/// 22004 and 22023 for a missing run or reason; 42704 for a run that is not there or not the caller's to see.
+/// 22004 and 22023 for a missing run or reason; 42704 for a run that is not there or not the caller's to see; 42501 for one that
+/// he may only see.
 pub fn cancel(run_id: Uuid, reason: Option<String>) -> Result<Row, DotError> {
     let reason = words("reason", reason)?;
     on_run(run_id, |caller, waiting| {
