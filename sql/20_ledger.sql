@@ -173,9 +173,13 @@ CREATE TABLE dot_wrapper.lease_grant (
     run_id uuid NOT NULL,
     fencing_token bigint NOT NULL,
     ttl_s integer NOT NULL CONSTRAINT grant_ttl_bounded CHECK (ttl_s BETWEEN 10 AND 86400),
-    expires_at timestamptz NOT NULL
-) WITH (fillfactor = 70);
+    expires_at timestamptz NOT NULL,
+    renew_at timestamptz NOT NULL DEFAULT '-infinity'
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.lease_grant IS 'Which run was last granted which lease, and its token. The lease itself is the substrate''s.';
+COMMENT ON COLUMN dot_wrapper.lease_grant.renew_at IS 'When the worker looks after it: a third of its time after it was granted; -infinity: at once, since its run is over';
+-- What is to be looked after next.
+CREATE INDEX lease_grant_renew ON dot_wrapper.lease_grant (renew_at);
 
 CREATE TABLE dot_wrapper.usage_debt (
     code text PRIMARY KEY,

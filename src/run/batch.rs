@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 use super::pick::Parked;
+use super::second_gate::Passing;
 use crate::domain::order::Order;
 use crate::domain::policy::Policy;
 use crate::store::candidate::QueuedRun;
@@ -15,6 +16,8 @@ use crate::store::transition::Move;
 /// What the second gates came to.
 #[derive(Default)]
 pub(super) struct Batch {
+    /// Their lease is still to be asked for.
+    pub(super) passing: Vec<Passing>,
     /// To be sent.
     pub(super) starts: Vec<Start>,
     /// Not to be sent.

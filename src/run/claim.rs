@@ -143,6 +143,7 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     for (run_id, run) in permitted {
         second_gate::ask(&mut session, &requesters, run_id, run, memory.limits(), &mut batch)?;
     }
+    second_gate::hold_leases(&session, &mut memory.flow, &mut batch)?;
     queue::postpone(&batch.postponed, POSTPONED)?;
     let postponed = batch.postponed.len();
     for key in drop_blocked(&session, &batch)? {
@@ -211,14 +212,11 @@ fn requesters(extension: &Extension, runs: &[(Uuid, QueuedRun)]) -> Result<Vec<R
 
 /// Ends the runs that the gates stop; the leases that are free now.
 fn drop_blocked(session: &Session, batch: &Batch) -> Result<Vec<String>, DotError> {
-    let mut free = Vec::new();
-    for moved in transition::apply(RunStatus::Queued, None, &batch.drops)? {
-        if let Some(key) = moved.lease_key.filter(|_| moved.to.is_terminal()) {
-            leases::release(&session.ports, &key, moved.run_id)?;
-            free.push(key);
-        }
-    }
-    Ok(free)
+    let moved = transition::apply(RunStatus::Queued, None, &batch.drops)?;
+    let over: Vec<_> = moved.iter().filter(|run| run.to.is_terminal()).collect();
+    let held: Vec<_> = over.iter().filter_map(|run| Some((run.lease_key.as_deref()?, run.run_id))).collect();
+    leases::release_all(&session.ports, &held)?;
+    Ok(held.into_iter().map(|(key, _)| key.to_owned()).collect())
 }
 
 fn record_intents(

@@ -1,6 +1,7 @@
 //! The gates, asked again in the transaction that records the intent. A run that they stop ends as what has been done
 //! before allows: see `domain::retry::Past::end`.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use uuid::Uuid;
 
 use super::batch::Batch;
 use super::gates::{self, Disk, Findings, Question};
+use super::leases;
 use super::pick::Parked;
 use super::session::Session;
 use super::settle;
@@ -31,7 +33,11 @@ use crate::store::role::Requester;
 use crate::store::transition::Move;
 use crate::store::{crowd, grant};
 
-/// Asks everything again, for one run, and notes in the batch what follows.
+/// Seconds for which a lease is held whose run has no policy.
+const DEFAULT_TTL_S: i64 = 300;
+
+/// Asks everything again, for one run, and notes in the batch what follows; [`hold_leases`] does so for those
+/// that pass.
 ///
 /// # Errors
 /// XX000 only.
@@ -54,42 +60,90 @@ pub(super) fn ask(
         batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
         return Ok(());
     }
-    let mut findings = find(session, requesters, run_id, &run)?;
-    let mut token = None;
+    let findings = find(session, requesters, run_id, &run)?;
     let call = (run_id, run.attempts + 1);
-    if gate::first_block(&findings.decisions).is_none() {
-        // Before the lease, which writes: a run that has to wait for room leaves no trace.
-        if let Some(policy) = &findings.policy
-            && !has_room(flow, call, &run, policy, batch)
-        {
-            return Ok(());
-        }
-        let (decision, granted) = hold_lease(session, run_id, &run, &findings)?;
-        if let Some(key) = &lease
-            && must_wait(busy, key, &decision)
-        {
-            flow.withdraw(call);
-            batch.parked.push(Parked { run_id, key: of_lease(key), limit: 1 });
-            return Ok(());
-        }
-        findings.decisions.push(decision);
-        token = granted;
-    }
-    let gates = findings.to_json();
-    if let Some(block) = gate::first_block(&findings.decisions) {
-        flow.withdraw(call);
-        if block.is_passing() {
-            batch.postponed.push(run_id);
-        } else {
-            batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
-        }
+    let mut passing = Passing { run_id, run, findings };
+    if gate::first_block(&passing.findings.decisions).is_some() {
+        passing.end(None, flow, batch);
         return Ok(());
     }
-    let (Some(mut policy), Some(request)) = (findings.policy, findings.request) else { return Ok(()) };
-    policy.total_timeout_ms = policy.total_timeout_ms.min(run.left_ms.max(1));
-    let deadline_ms = (policy.connect_timeout_ms + policy.total_timeout_ms).min(run.left_ms.max(1));
-    batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, gates });
-    batch.passed.insert(run_id, (run, policy, request));
+    // Before the lease, which writes: a run that has to wait for room leaves no trace.
+    if let Some(policy) = &passing.findings.policy
+        && !has_room(flow, call, &passing.run, policy, batch)
+    {
+        return Ok(());
+    }
+    let Some(key) = lease else {
+        batch.passing.push(passing);
+        return Ok(());
+    };
+    // Taken here and now, so that those behind it know.
+    let (decision, token) = hold_lease(session, run_id, &passing.run, &passing.findings)?;
+    if must_wait(busy, &key, &decision) {
+        flow.withdraw(call);
+        batch.parked.push(Parked { run_id, key: of_lease(&key), limit: 1 });
+        return Ok(());
+    }
+    passing.findings.decisions.push(decision);
+    passing.end(token, flow, batch);
+    Ok(())
+}
+
+/// A run that has passed all gates but its lease.
+pub(super) struct Passing {
+    run_id: Uuid,
+    run: QueuedRun,
+    findings: Findings,
+}
+
+impl Passing {
+    /// The lease and how long it is taken for, in seconds.
+    fn lease(&self) -> Option<(&str, i64)> {
+        let ttl_s = self.findings.policy.as_ref().map_or(DEFAULT_TTL_S, |policy| policy.lease_ttl_s);
+        self.run.lease_key.as_deref().map(|key| (key, ttl_s))
+    }
+
+    /// All gates have said what they say: it starts, waits a moment, or ends.
+    fn end(self, token: Option<i64>, flow: &mut Flow, batch: &mut Batch) {
+        let Passing { run_id, run, findings } = self;
+        let call = (run_id, run.attempts + 1);
+        let gates = findings.to_json();
+        if let Some(block) = gate::first_block(&findings.decisions) {
+            flow.withdraw(call);
+            if block.is_passing() {
+                batch.postponed.push(run_id);
+            } else {
+                batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
+            }
+            return;
+        }
+        let (Some(mut policy), Some(request)) = (findings.policy, findings.request) else { return };
+        policy.total_timeout_ms = policy.total_timeout_ms.min(run.left_ms.max(1));
+        let deadline_ms = (policy.connect_timeout_ms + policy.total_timeout_ms).min(run.left_ms.max(1));
+        batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, gates });
+        batch.passed.insert(run_id, (run, policy, request));
+    }
+}
+
+/// The last gate of those that have passed all others: their leases, renewed together.
+///
+/// # Errors
+/// XX000 only.
+pub(super) fn hold_leases(session: &Session, flow: &mut Flow, batch: &mut Batch) -> Result<(), DotError> {
+    let passing = std::mem::take(&mut batch.passing);
+    let asked: Vec<leases::Hold<'_>> = passing
+        .iter()
+        .filter_map(|one| one.lease().map(|(key, ttl_s)| leases::Hold { key, run_id: one.run_id, ttl_s }))
+        .collect();
+    let mut held: HashMap<Uuid, (Decision, Option<i64>)> = leases::hold_all(&session.ports, &asked)?;
+    for mut one in passing {
+        let (decision, token) = match held.remove(&one.run_id) {
+            Some(answer) => answer,
+            None => hold_lease(session, one.run_id, &one.run, &one.findings)?,
+        };
+        one.findings.decisions.push(decision);
+        one.end(token, flow, batch);
+    }
     Ok(())
 }
 
@@ -280,7 +334,7 @@ fn hold_lease(
     findings: &Findings,
 ) -> Result<(Decision, Option<i64>), DotError> {
     let Some(key) = run.lease_key.as_deref() else { return Ok((decide::lease(None, None), None)) };
-    let ttl_s = findings.policy.as_ref().map_or(300, |policy| policy.lease_ttl_s);
+    let ttl_s = findings.policy.as_ref().map_or(DEFAULT_TTL_S, |policy| policy.lease_ttl_s);
     let answer = session.ports.acquire(key, &lease::holder(run_id), ttl_s);
     let decision = decide::lease(Some(key), Some(&answer));
     if decision.blocks() {

@@ -1,5 +1,6 @@
 //! The end of deliveries: answers become states, leases go, executions are counted.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -91,13 +92,14 @@ impl Outcome {
 /// XX000 only.
 pub fn settle(worker: Uuid, outcomes: &[Outcome]) -> Result<Vec<Uuid>, DotError> {
     let busy = queue::busy(&outcomes.iter().map(|outcome| outcome.run_id).collect::<Vec<_>>())?;
-    let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| !busy.contains(&outcome.run_id)).collect();
+    let locked: HashSet<Uuid> = busy.iter().copied().collect();
+    let outcomes: Vec<&Outcome> = outcomes.iter().filter(|outcome| !locked.contains(&outcome.run_id)).collect();
     let moves: Vec<Move> = outcomes.iter().filter_map(|outcome| step(outcome)).collect();
     leases::confirm(&moves.iter().filter(|m| m.needs_lease).map(|m| m.run_id).collect::<Vec<_>>())?;
     let mut moved = transition::apply(RunStatus::Running, Some(worker), &moves)?;
-    let missed = missing(&outcomes, &moved);
-    let leased = |outcome: &&&Outcome| moves.iter().any(|m| m.run_id == outcome.run_id && m.needs_lease);
-    let doubtful: Vec<Move> = missed.iter().filter(leased).map(|outcome| lease_lost(outcome)).collect();
+    let leased: HashSet<Uuid> = moves.iter().filter(|m| m.needs_lease).map(|m| m.run_id).collect();
+    let missed = missing(&outcomes, &moved).into_iter().filter(|outcome| leased.contains(&outcome.run_id));
+    let doubtful: Vec<Move> = missed.map(lease_lost).collect();
     moved.extend(transition::apply(RunStatus::Running, Some(worker), &doubtful)?);
     event::remark(&missing(&outcomes, &moved).into_iter().map(late_answer).collect::<Vec<_>>())?;
     count(&outcomes, &moved)?;
@@ -128,15 +130,12 @@ pub fn accepted(list: &[(Uuid, i32, String)]) -> Result<(), DotError> {
 /// # Errors
 /// XX000 only.
 pub(super) fn release(moved: &[Moved]) -> Result<(), DotError> {
-    let over: Vec<_> = moved.iter().filter(|run| run.to.is_terminal() && run.lease_key.is_some()).collect();
-    if over.is_empty() {
+    let over = moved.iter().filter(|run| run.to.is_terminal());
+    let held: Vec<_> = over.filter_map(|run| Some((run.lease_key.as_deref()?, run.run_id))).collect();
+    if held.is_empty() {
         return Ok(());
     }
-    let ports = port::load()?;
-    for run in over {
-        leases::release(&ports, run.lease_key.as_deref().unwrap_or_default(), run.run_id)?;
-    }
-    Ok(())
+    leases::release_all(&port::load()?, &held)
 }
 
 fn step(outcome: &Outcome) -> Option<Move> {
@@ -208,16 +207,16 @@ fn late_answer(outcome: &Outcome) -> Remark {
 }
 
 fn missing<'a>(outcomes: &[&'a Outcome], moved: &[Moved]) -> Vec<&'a Outcome> {
-    outcomes.iter().copied().filter(|outcome| moved.iter().all(|run| run.run_id != outcome.run_id)).collect()
+    let moved: HashSet<Uuid> = moved.iter().map(|run| run.run_id).collect();
+    outcomes.iter().copied().filter(|outcome| !moved.contains(&outcome.run_id)).collect()
 }
 
 /// An execution is a run of which bytes may have left; it is counted with the first delivery that did.
 fn count(outcomes: &[&Outcome], moved: &[Moved]) -> Result<(), DotError> {
-    let first = |run: &&Moved| {
-        let outcome = outcomes.iter().find(|outcome| outcome.run_id == run.run_id);
-        outcome.is_some_and(|outcome| outcome.answer.reach != Reach::NotSent && outcome.terms.past == Past::None)
-    };
-    usage::owe(&moved.iter().filter(first).map(|run| run.code.clone()).collect::<Vec<_>>())
+    let first = outcomes.iter().filter(|o| o.answer.reach != Reach::NotSent && o.terms.past == Past::None);
+    let first: HashSet<Uuid> = first.map(|outcome| outcome.run_id).collect();
+    let counted = moved.iter().filter(|run| first.contains(&run.run_id));
+    usage::owe(&counted.map(|run| run.code.clone()).collect::<Vec<_>>())
 }
 
 /// Random, 0 to 1.

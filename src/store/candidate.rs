@@ -98,8 +98,10 @@ pub fn take(run_ids: &[Uuid]) -> Result<Vec<Candidate>, DotError> {
     }
     let sql = concat!(candidate!(), "WHERE q.run_id = ANY ($1) AND q.state = 'queued' FOR UPDATE OF q SKIP LOCKED");
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
-    let mut found: HashMap<Uuid, Candidate> =
-        spi::rows(sql, &[ids.into()], read)?.into_iter().map(|candidate| (candidate.run_id, candidate)).collect();
+    let mut found: HashMap<Uuid, Candidate> = spi::rows_by_index(sql, &[ids.into()], read)?
+        .into_iter()
+        .map(|candidate| (candidate.run_id, candidate))
+        .collect();
     Ok(run_ids.iter().filter_map(|run_id| found.remove(run_id)).collect())
 }
 

@@ -24,9 +24,9 @@ impl Marker {
         Ok(Marker(key.unwrap_or_default()))
     }
 
-    /// The mark in hexadecimal digits; `None` where there is no key, as in a database that was restored.
-    pub fn mark(&self, facts: &EventFacts<'_>) -> Option<String> {
-        (!self.0.is_empty()).then(|| canonical::hex(&seal::mark(&self.0, facts)))
+    /// The mark; `None` where there is no key, as in a database that was restored.
+    pub fn mark(&self, facts: &EventFacts<'_>) -> Option<Vec<u8>> {
+        (!self.0.is_empty()).then(|| seal::mark(&self.0, facts).to_vec())
     }
 }
 
@@ -35,8 +35,7 @@ impl Marker {
 /// # Errors
 /// XX000 only.
 pub fn born(run_id: Uuid, status: RunStatus) -> Result<(), DotError> {
-    let sql =
-        "INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $2, $2, decode($3, 'hex'))";
+    let sql = "INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $2, $2, $3)";
     let (event, detail) = (status.as_str(), serde_json::json!({}));
     let facts = EventFacts { run_id, event, attempt: None, from_status: None, to_status: Some(event), detail: &detail };
     let mark = Marker::load()?.mark(&facts);
@@ -80,7 +79,7 @@ pub fn remark(remarks: &[Remark]) -> Result<(), DotError> {
                 detail: &r.detail,
             };
             serde_json::json!({"run_id": r.run_id, "event": r.event, "attempt": r.attempt, "detail": r.detail,
-                               "mark": marker.mark(&facts)})
+                               "mark": marker.mark(&facts).map(|mark| canonical::hex(&mark))})
         })
         .collect();
     spi::run(sql, &[list(items).into()]).map(drop)

@@ -1,5 +1,7 @@
 //! `dot_wrapper.lease_grant`: which run was granted which lease last, and its fencing token.
 
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
 use super::extension::Extension;
@@ -14,12 +16,12 @@ use crate::pg::xact;
 /// # Errors
 /// XX000 only.
 pub fn record(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotError> {
-    let sql = "INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at)
+    let sql = "INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
                VALUES ($1, $2, pg_catalog.nextval('dot_wrapper.fencing_token_seq'), $3::integer,
-                       clock_timestamp() + make_interval(secs => $3))
+                       clock_timestamp() + make_interval(secs => $3), clock_timestamp() + make_interval(secs => $3 / 3))
                ON CONFLICT (lease_key) DO UPDATE
                SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
-                   expires_at = excluded.expires_at
+                   expires_at = excluded.expires_at, renew_at = excluded.renew_at
                RETURNING g.fencing_token";
     spi::row(sql, &[key.into(), spi::uuid(run_id).into(), seconds(ttl_s).into()], |row| spi::need(row, 1))
 }
@@ -29,10 +31,40 @@ pub fn record(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotErr
 /// # Errors
 /// XX000 only.
 pub fn prolong(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotError> {
-    let sql = "UPDATE dot_wrapper.lease_grant g SET expires_at = clock_timestamp() + make_interval(secs => $3)
+    let sql = "UPDATE dot_wrapper.lease_grant g
+               SET expires_at = clock_timestamp() + make_interval(secs => $3),
+                   renew_at = clock_timestamp() + make_interval(secs => $3 / 3)
                WHERE g.lease_key = $1 AND g.run_id = $2 AND g.expires_at > clock_timestamp()
                RETURNING g.fencing_token";
     spi::row(sql, &[key.into(), spi::uuid(run_id).into(), seconds(ttl_s).into()], |row| spi::need(row, 1))
+}
+
+/// As [`prolong`], for many: key, run, seconds. The tokens of those whose grants are still theirs. One that is not yet to be
+/// renewed is left as it is: it then runs out no later than the lease itself.
+///
+/// # Errors
+/// XX000 only.
+pub fn prolong_all(grants: &[(&str, Uuid, i64)]) -> Result<HashMap<Uuid, i64>, DotError> {
+    let sql = "WITH x AS MATERIALIZED (
+            SELECT x.ttl_s, g.lease_key, g.run_id, g.fencing_token, g.renew_at <= clock_timestamp() AS is_due
+            FROM unnest($1::text[], $2::uuid[], $3::float8[]) AS x (lease_key, run_id, ttl_s)
+            JOIN dot_wrapper.lease_grant g ON g.lease_key = x.lease_key AND g.run_id = x.run_id
+            WHERE g.expires_at > clock_timestamp()
+        ), due AS (
+            UPDATE dot_wrapper.lease_grant g
+            SET expires_at = clock_timestamp() + make_interval(secs => x.ttl_s),
+                renew_at = clock_timestamp() + make_interval(secs => x.ttl_s / 3)
+            FROM x WHERE x.is_due AND g.lease_key = x.lease_key AND g.run_id = x.run_id
+            RETURNING g.run_id, g.fencing_token
+        )
+        SELECT x.run_id, x.fencing_token FROM x WHERE NOT x.is_due UNION ALL SELECT d.run_id, d.fencing_token FROM due d";
+    let keys: Vec<&str> = grants.iter().map(|(key, ..)| *key).collect();
+    let runs: Vec<_> = grants.iter().map(|(_, run_id, _)| spi::uuid(*run_id)).collect();
+    let ttls: Vec<f64> = grants.iter().map(|(.., ttl_s)| seconds(*ttl_s)).collect();
+    let tokens = spi::rows_by_index(sql, &[keys.into(), runs.into(), ttls.into()], |row| {
+        Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?))
+    })?;
+    Ok(tokens.into_iter().collect())
 }
 
 /// A grant that wants something done.
@@ -56,30 +88,47 @@ pub fn to_renew(limit: i64) -> Result<Vec<Grant>, DotError> {
         "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
          JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NULL
          LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id
-         WHERE (q.lease_until IS NULL OR q.lease_until > clock_timestamp()) AND g.expires_at < clock_timestamp() + make_interval(secs => g.ttl_s * 2 / 3)
-         ORDER BY g.expires_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
+         WHERE g.renew_at <= clock_timestamp() AND (q.lease_until IS NULL OR q.lease_until > clock_timestamp())
+         ORDER BY g.renew_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
         limit,
     )
 }
 
-/// Grants whose runs are over, so that their leases were not let go when the runs ended; and those of runs that have been in
+/// Grants whose runs are over, where the leases were not let go when the runs ended; and those of runs that have been in
 /// doubt for longer than their policy lets them keep a lease.
 ///
 /// # Errors
 /// XX000 only.
 pub fn to_release(limit: i64) -> Result<Vec<Grant>, DotError> {
-    grants(
+    let mut owed = grants(
         "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
-         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id
-         LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id
-         WHERE r.finished_at IS NOT NULL OR q.lease_until <= clock_timestamp()
-         ORDER BY g.expires_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
+         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NOT NULL
+         WHERE g.renew_at <= clock_timestamp()
+         ORDER BY g.renew_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
         limit,
-    )
+    )?;
+    owed.extend(grants(
+        "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.dot_queue q
+         JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
+         JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
+         WHERE q.state = 'in_doubt' AND q.lease_until <= clock_timestamp()
+         LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
+        limit,
+    )?);
+    Ok(owed)
+}
+
+/// Notes that a lease is still to be let go whose run is over.
+///
+/// # Errors
+/// XX000 only.
+pub fn owe(key: &str, run_id: Uuid) -> Result<(), DotError> {
+    let sql = "UPDATE dot_wrapper.lease_grant g SET renew_at = '-infinity' WHERE g.lease_key = $1 AND g.run_id = $2";
+    spi::run(sql, &[key.into(), spi::uuid(run_id).into()]).map(drop)
 }
 
 fn grants(sql: &str, limit: i64) -> Result<Vec<Grant>, DotError> {
-    spi::rows(sql, &[limit.into()], read)
+    spi::rows_by_index(sql, &[limit.into()], read)
 }
 
 fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<Grant> {
@@ -95,7 +144,7 @@ pub fn lapsed(run_ids: &[Uuid]) -> Result<Vec<Grant>, DotError> {
                JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
                WHERE r.run_id = ANY ($1) AND g.expires_at <= clock_timestamp()
                FOR UPDATE OF g SKIP LOCKED";
-    spi::rows(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()], read)
+    spi::rows_by_index(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()], read)
 }
 
 /// Prolongs a grant that is still this run's, also one that has run out while nobody else was granted it.
@@ -103,21 +152,26 @@ pub fn lapsed(run_ids: &[Uuid]) -> Result<Vec<Grant>, DotError> {
 /// # Errors
 /// XX000 only.
 pub fn revive(grant: &Grant) -> Result<(), DotError> {
-    let sql = "UPDATE dot_wrapper.lease_grant g SET expires_at = clock_timestamp() + make_interval(secs => $3)
+    let sql = "UPDATE dot_wrapper.lease_grant g
+               SET expires_at = clock_timestamp() + make_interval(secs => $3),
+                   renew_at = clock_timestamp() + make_interval(secs => $3 / 3)
                WHERE g.lease_key = $1 AND g.run_id = $2";
     spi::run(sql, &[grant.key.as_str().into(), spi::uuid(grant.run_id).into(), f64::from(grant.ttl_s).into()]).map(drop)
 }
 
-/// Forgets a grant, if it is still this run's and nobody has it locked; else `to_release` finds it again.
+/// Forgets grants that are still these runs' and that nobody has locked; else `to_release` finds them again.
 ///
 /// # Errors
 /// XX000 only.
-pub fn forget(key: &str, run_id: Uuid) -> Result<(), DotError> {
+pub fn forget_all(grants: &[(&str, Uuid)]) -> Result<(), DotError> {
     let sql = "DELETE FROM dot_wrapper.lease_grant d USING (
-                   SELECT g.lease_key FROM dot_wrapper.lease_grant g
-                   WHERE g.lease_key = $1 AND g.run_id = $2 FOR UPDATE SKIP LOCKED) x
+                   SELECT g.lease_key FROM unnest($1::text[], $2::uuid[]) AS x (lease_key, run_id)
+                   JOIN dot_wrapper.lease_grant g ON g.lease_key = x.lease_key AND g.run_id = x.run_id
+                   FOR UPDATE OF g SKIP LOCKED) x
                WHERE d.lease_key = x.lease_key";
-    spi::run(sql, &[key.into(), spi::uuid(run_id).into()]).map(drop)
+    let keys: Vec<&str> = grants.iter().map(|(key, _)| *key).collect();
+    let runs: Vec<_> = grants.iter().map(|(_, run_id)| spi::uuid(*run_id)).collect();
+    spi::rows_by_index(sql, &[keys.into(), runs.into()], |_| Ok(())).map(drop)
 }
 
 /// How soon the next grant wants renewing or releasing, in milliseconds; `None` when there is none.
@@ -125,12 +179,14 @@ pub fn forget(key: &str, run_id: Uuid) -> Result<(), DotError> {
 /// # Errors
 /// XX000 only.
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
-    let sql = "SELECT min(CASE WHEN r.finished_at IS NOT NULL THEN 0
-                      ELSE extract(epoch FROM least(g.expires_at - g.ttl_s * 2 / 3 * interval '1 second',
-                                                    q.lease_until) - clock_timestamp()) * 1000 END)::float8
-               FROM dot_wrapper.lease_grant g JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id
-               LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id";
-    Ok(spi::row(sql, &[], |row| row.get::<f64>(1))?.flatten())
+    let sql = "SELECT (extract(epoch FROM least(
+                   (SELECT greatest(g.renew_at, 'epoch') FROM dot_wrapper.lease_grant g ORDER BY g.renew_at LIMIT 1),
+                   (SELECT min(q.lease_until) FROM dot_wrapper.dot_queue q
+                    JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
+                    JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
+                    WHERE q.state = 'in_doubt' AND q.lease_until IS NOT NULL)
+               ) - clock_timestamp()) * 1000)::float8";
+    Ok(spi::rows_by_index(sql, &[], |row| row.get::<f64>(1))?.into_iter().next().flatten())
 }
 
 /// True when a lease on this key is live, as far as the lease table can be read; `None` when it is not a table of a

@@ -27,6 +27,7 @@ pub mod look;
 pub mod mirror;
 pub mod pg_cron;
 pub mod port;
+mod port_all;
 pub mod process_run;
 pub mod queue;
 pub mod request;

@@ -194,8 +194,8 @@ impl Ports {
 
     /// Takes or renews a lease. `ttl_s` in seconds.
     pub fn acquire(&self, key: &str, holder: &str, ttl_s: i64) -> PortAnswer {
-        let seconds = i32::try_from(ttl_s).unwrap_or(i32::MAX);
-        let is_interval = self.get(Name::LeaseAcquire).is_ok_and(|f| f.arguments.ends_with("interval"));
+        let seconds = seconds(ttl_s);
+        let is_interval = self.get(Name::LeaseAcquire).is_ok_and(Function::wants_interval);
         let parameters = if is_interval { "$2, $3, pg_catalog.make_interval(secs => $4)" } else { "$2, $3, $4" };
         self.ask(Name::LeaseAcquire, parameters, vec![key.into(), holder.into(), seconds.into()])
     }
@@ -205,43 +205,58 @@ impl Ports {
         self.ask(Name::LeaseRelease, "$2, $3", vec![key.into(), holder.into()])
     }
 
-    /// Calls a port's function as its owner, in a security-restricted subtransaction, for three seconds at most.
+    /// Asks a port's function; its value. Errors become answers: see [`Ports::guarded`].
+    fn ask(&self, name: Name, parameters: &str, mut args: Vec<DatumWithOid<'_>>) -> PortAnswer {
+        let asked = self.guarded(name, |function| {
+            let sql = function.statement(parameters);
+            args.insert(0, function.oid.into());
+            spi::row(&sql, &args, |row| Ok(row.get::<pgrx::JsonB>(1)?.map(|json| json.0)))
+        });
+        match asked {
+            Ok(value) => PortAnswer::Value(value.flatten().unwrap_or(Value::Null)),
+            Err(answer) => answer,
+        }
+    }
+
+    /// Runs a statement that calls a port's function, as the function's owner, in a security-restricted subtransaction, for
+    /// three seconds at most.
     ///
     /// Where a worker's transaction has no time left for that, the function is not asked, and the answer is that of a
     /// lock: not now. Errors become answers, except those that ask for a retry or a cancel of the whole transaction: they go on.
-    fn ask(&self, name: Name, parameters: &str, mut args: Vec<DatumWithOid<'_>>) -> PortAnswer {
-        let function = match self.get(name) {
-            Ok(function) => function,
-            Err(why) => return PortAnswer::Unbound(why.to_owned()),
-        };
+    pub(super) fn guarded<T>(
+        &self,
+        name: Name,
+        body: impl FnOnce(&Function) -> Result<T, DotError>,
+    ) -> Result<T, PortAnswer> {
+        let function = self.get(name).map_err(|why| PortAnswer::Unbound(why.to_owned()))?;
         if object::lock_function(function.oid) != Some(function.owner) {
-            return PortAnswer::Unbound(format!("{} has changed hands", function.call));
+            return Err(PortAnswer::Unbound(format!("{} has changed hands", function.call)));
         }
         let path = format!("{}, pg_temp", function.schema);
-        let sql = function.statement(parameters);
-        args.insert(0, function.oid.into());
         if session::time_left().is_some_and(|left| left < PATIENCE + RESERVE) {
-            return late(LOCK_NOT_AVAILABLE, "was not asked: others took too long".to_owned());
+            return Err(late(LOCK_NOT_AVAILABLE, "was not asked: others took too long".to_owned()));
         }
         let limit = limit::start(PATIENCE);
         let caught = xact::subtransaction_or_rollback(|| {
-            let value = user::run_as(function.owner, Trust::Foreign, &path, || {
-                spi::row(&sql, &args, |row| Ok(row.get::<pgrx::JsonB>(1)?.map(|json| json.0)))
-            });
+            let value = user::run_as(function.owner, Trust::Foreign, &path, || body(function));
             // An answer that comes too late is none, and leaves nothing behind.
             if limit.is_over() { Err(None) } else { value.map_err(Some) }
         });
         let is_late = limit.is_over();
         drop(limit);
         match caught {
-            Ok(Ok(value)) => PortAnswer::Value(value.flatten().unwrap_or(Value::Null)),
-            Ok(Err(Some(error))) => PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message },
-            Ok(Err(None)) => too_late(),
-            Err(caught) if is_late && caught.sqlstate == QUERY_CANCELED => too_late(),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(Some(error))) => Err(PortAnswer::Failed { sqlstate: "XX000".into(), message: error.message }),
+            Ok(Err(None)) => Err(too_late()),
+            Err(caught) if is_late && caught.sqlstate == QUERY_CANCELED => Err(too_late()),
             Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
-            Err(caught) => PortAnswer::Failed { sqlstate: caught.sqlstate, message: caught.message },
+            Err(caught) => Err(PortAnswer::Failed { sqlstate: caught.sqlstate, message: caught.message }),
         }
     }
+}
+
+pub(super) fn seconds(ttl_s: i64) -> i32 {
+    i32::try_from(ttl_s).unwrap_or(i32::MAX)
 }
 
 fn too_late() -> PortAnswer {
@@ -253,17 +268,27 @@ fn late(sqlstate: &str, message: String) -> PortAnswer {
 }
 
 impl Function {
+    /// Whether a lease's time to live is an interval; else it is seconds.
+    pub(super) fn wants_interval(&self) -> bool {
+        self.arguments.ends_with("interval")
+    }
+
     /// One row with one jsonb: the value; true for void; an array for a set. Runs under the owner's search_path, in which
     /// anybody who may create there has functions: every name is qualified, and nothing is called unless the name still
     /// means the function that was checked ($1).
     fn statement(&self, parameters: &str) -> String {
         let call = format!("{}({parameters})", self.call);
-        let signature = format!("{}({})", self.call, self.arguments).replace('\'', "''");
-        let same = format!("pg_catalog.to_regprocedure('{signature}') OPERATOR(pg_catalog.=) $1");
+        let same = self.is_same();
         match (self.is_set, self.result.as_str()) {
             (true, _) => format!("SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(x)) FROM {call} AS x WHERE {same}"),
             (false, "void") => format!("SELECT 'true'::pg_catalog.jsonb FROM {call} WHERE {same}"),
             (false, _) => format!("SELECT pg_catalog.to_jsonb({call}) WHERE {same}"),
         }
+    }
+
+    /// True while the name still means the function that was checked ($1).
+    pub(super) fn is_same(&self) -> String {
+        let signature = format!("{}({})", self.call, self.arguments).replace('\'', "''");
+        format!("pg_catalog.to_regprocedure('{signature}') OPERATOR(pg_catalog.=) $1")
     }
 }

@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::event::Marker;
-use super::ledger::list;
 use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
@@ -126,7 +125,7 @@ pub fn busy(run_ids: &[Uuid]) -> Result<Vec<Uuid>, DotError> {
         SELECT q.run_id FROM dot_wrapper.dot_queue q
         WHERE q.run_id = ANY ($1) AND q.run_id NOT IN (SELECT m.run_id FROM mine m)";
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
-    spi::rows(sql, &[ids.into()], |row| spi::need_uuid(row, 1))
+    spi::rows_by_index(sql, &[ids.into()], |row| spi::need_uuid(row, 1))
 }
 
 /// Those of these runs that are in the queue and wait to be claimed, whoever has them locked.
@@ -175,57 +174,57 @@ pub struct Start {
 /// XX000 only.
 pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotError> {
     let sql = "WITH x AS MATERIALIZED (
-            SELECT x.*, clock_timestamp() AS now
-            FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, deadline_ms bigint, token bigint,
-                detail jsonb, mark text)
+            SELECT x.run_id, x.attempt, x.deadline_ms, x.token, x.detail::jsonb AS detail, x.mark, clock_timestamp() AS now
+            FROM unnest($1::uuid[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[])
+                AS x (run_id, attempt, deadline_ms, token, detail, mark)
         ), q AS (
             -- The gates may have taken a while: one whose time is up by now stays, and the next claim ends it.
             UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2, lease_until = NULL
             FROM x JOIN dot_wrapper.dot_run f USING (run_id)
             WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now
-            RETURNING q.run_id, f.finish_by, q.followed
+            RETURNING x.*, q.followed
         ), r AS (
             UPDATE dot_wrapper.dot_run r
-            SET run_status = 'running', attempts = x.attempt, started_at = coalesce(r.started_at, x.now),
-                fencing_token = x.token, reason = NULL, message = NULL
-            FROM x JOIN q USING (run_id)
-            WHERE r.run_id = x.run_id AND r.run_status = 'queued' AND r.attempts = x.attempt - 1
-            RETURNING r.run_id
+            SET run_status = 'running', attempts = q.attempt, started_at = coalesce(r.started_at, q.now),
+                fencing_token = q.token, reason = NULL, message = NULL
+            FROM q
+            WHERE r.run_id = q.run_id AND r.run_status = 'queued' AND r.attempts = q.attempt - 1
+            RETURNING q.*, least(q.now + q.deadline_ms * interval '1 millisecond', r.finish_by) AS deadline
         ), a AS (
             INSERT INTO dot_wrapper.dot_run_attempt (run_id, attempt, intent_at, deadline, worker, fencing_token)
-            SELECT x.run_id, x.attempt, x.now, least(x.now + x.deadline_ms * interval '1 millisecond', q.finish_by), $2,
-                   x.token
-            FROM x JOIN q USING (run_id) JOIN r USING (run_id)
-            RETURNING run_id, deadline
+            SELECT r.run_id, r.attempt, r.now, r.deadline, $2, r.token FROM r
         ), e AS (
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
-            SELECT x.run_id, 'running', x.attempt, 'queued', 'running', x.detail, decode(x.mark, 'hex')
-            FROM x JOIN r USING (run_id)
+            SELECT r.run_id, 'running', r.attempt, 'queued', 'running', r.detail, r.mark FROM r
         )
-        SELECT a.run_id, to_char(a.deadline AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), q.followed
-        FROM a JOIN q USING (run_id)";
+        SELECT r.run_id, to_char(r.deadline AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), r.followed FROM r";
     if starts.is_empty() {
         return Ok(Vec::new());
     }
     let marker = Marker::load()?;
-    let items = starts
-        .iter()
-        .map(|s| {
-            let detail = json!({"gates": s.gates});
-            let facts = EventFacts {
-                run_id: s.run_id,
-                event: "running",
-                attempt: Some(s.attempt),
-                from_status: Some("queued"),
-                to_status: Some("running"),
-                detail: &detail,
-            };
-            let mark = marker.mark(&facts);
-            json!({"run_id": s.run_id, "attempt": s.attempt, "deadline_ms": s.deadline_ms,
-                   "token": s.fencing_token, "detail": detail, "mark": mark})
-        })
-        .collect();
-    let started = spi::rows(sql, &[list(items).into(), spi::uuid(worker).into()], |row| {
+    let (mut details, mut marks) = (Vec::with_capacity(starts.len()), Vec::with_capacity(starts.len()));
+    for start in starts {
+        let detail = json!({"gates": start.gates});
+        marks.push(marker.mark(&EventFacts {
+            run_id: start.run_id,
+            event: "running",
+            attempt: Some(start.attempt),
+            from_status: Some("queued"),
+            to_status: Some("running"),
+            detail: &detail,
+        }));
+        details.push(detail.to_string());
+    }
+    let args = [
+        starts.iter().map(|s| spi::uuid(s.run_id)).collect::<Vec<_>>().into(),
+        spi::uuid(worker).into(),
+        starts.iter().map(|s| s.attempt).collect::<Vec<_>>().into(),
+        starts.iter().map(|s| s.deadline_ms).collect::<Vec<_>>().into(),
+        starts.iter().map(|s| s.fencing_token).collect::<Vec<_>>().into(),
+        details.into(),
+        marks.into(),
+    ];
+    let started = spi::rows_by_index(sql, &args, |row| {
         Ok((spi::need_uuid(row, 1)?, spi::need::<String>(row, 2)?, spi::need::<bool>(row, 3)?))
     })?;
     mirror::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;

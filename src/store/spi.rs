@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
@@ -11,6 +12,7 @@ use pgrx::spi::{OwnedPreparedStatement, Result as SpiResult, Spi, SpiHeapTupleDa
 
 use crate::domain::error::DotError;
 use crate::error;
+use crate::pg::session;
 
 thread_local! {
     /// Plans of this session. Statement texts are constants but for the API schema's name, so the map stays small.
@@ -35,6 +37,28 @@ pub fn rows<T>(
         error::internal(format_args!("{e} in: {}", sql.split_whitespace().take(8).collect::<Vec<_>>().join(" ")))
     })
 }
+
+/// As [`rows`], for a statement of the worker's that finds every row by an index, however many it is given and whatever is known
+/// of the tables: one plan, made once, that never reads a whole table. Statistics of a queue are wrong most of the time.
+///
+/// # Errors
+/// As [`rows`].
+pub fn rows_by_index<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    read: impl Fn(&SpiHeapTupleData<'_>) -> SpiResult<T>,
+) -> Result<Vec<T>, DotError> {
+    session::with_settings(BY_INDEX, || rows(sql, args, read))
+}
+
+/// What leaves the planner nothing but nested loops over indexes.
+const BY_INDEX: &[(&CStr, &CStr)] = &[
+    (c"plan_cache_mode", c"force_generic_plan"),
+    (c"enable_seqscan", c"off"),
+    (c"enable_bitmapscan", c"off"),
+    (c"enable_hashjoin", c"off"),
+    (c"enable_mergejoin", c"off"),
+];
 
 /// Reads rows as the running statement sees them: takes no transaction id, so that a view's function may ask on a standby.
 /// Prepared anew each time, since what it reads is somebody else's.

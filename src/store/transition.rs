@@ -2,11 +2,11 @@
 //! leaves (state, worker, attempt, token, and the lease where it counts), and says which runs it really moved.
 //! Intents are recorded by `queue::start`; why a run moves is decided in `domain`.
 
+use pgrx::datum::DatumWithOid;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::event::Marker;
-use super::ledger::list;
 use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
@@ -95,10 +95,14 @@ pub struct Moved {
 /// XX000 only.
 pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Vec<Moved>, DotError> {
     let sql = "WITH x AS MATERIALIZED (
-            SELECT * FROM jsonb_to_recordset($1) AS x (run_id uuid, attempt integer, token bigint, lease boolean,
-                status text, reason text, message text, result jsonb, observations jsonb, detail jsonb,
-                wait_ms bigint, past text, keep_lease_ms bigint, anew boolean,
-                mark text)
+            SELECT x.run_id, x.attempt, x.token, x.lease, x.status, x.reason, x.message, x.result::jsonb AS result,
+                   x.observations::jsonb AS observations, x.detail::jsonb AS detail, x.wait_ms, x.past, x.keep_lease_ms,
+                   x.anew, x.mark
+            FROM unnest($1::uuid[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[],
+                        $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::bigint[], $16::boolean[],
+                        $17::bytea[])
+                AS x (run_id, attempt, token, lease, status, reason, message, result, observations, detail, wait_ms, past,
+                      keep_lease_ms, anew, mark)
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = x.status, reason = x.reason, message = x.message,
@@ -111,35 +115,33 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
               AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
                     SELECT FROM dot_wrapper.lease_grant g
                     WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token))
-            RETURNING r.run_id, r.run_status, r.code, r.lease_key, q.followed
+            RETURNING x.*, r.code, r.lease_key, q.followed
         ), gone AS (
             DELETE FROM dot_wrapper.dot_queue q USING r
-            WHERE q.run_id = r.run_id AND r.run_status NOT IN ('queued', 'in_doubt')
+            WHERE q.run_id = r.run_id AND r.status NOT IN ('queued', 'in_doubt')
         ), kept AS (
             UPDATE dot_wrapper.dot_queue q
-            SET state = x.status, worker = NULL, past = coalesce(x.past, q.past), crashes = 0,
-                cancel_requested = q.cancel_requested AND NOT x.anew,
-                available_at = CASE WHEN x.wait_ms IS NULL THEN 'infinity' WHEN x.wait_ms <= 0 THEN '-infinity'
-                               ELSE clock_timestamp() + x.wait_ms * interval '1 millisecond' END,
-                lease_until = CASE x.status WHEN 'in_doubt'
-                              THEN clock_timestamp() + x.keep_lease_ms * interval '1 millisecond' END
-            FROM x JOIN r USING (run_id) WHERE q.run_id = x.run_id AND r.run_status IN ('queued', 'in_doubt')
+            SET state = r.status, worker = NULL, past = coalesce(r.past, q.past), crashes = 0,
+                cancel_requested = q.cancel_requested AND NOT r.anew,
+                available_at = CASE WHEN r.wait_ms IS NULL THEN 'infinity' WHEN r.wait_ms <= 0 THEN '-infinity'
+                               ELSE clock_timestamp() + r.wait_ms * interval '1 millisecond' END,
+                lease_until = CASE r.status WHEN 'in_doubt'
+                              THEN clock_timestamp() + r.keep_lease_ms * interval '1 millisecond' END
+            FROM r WHERE q.run_id = r.run_id AND r.status IN ('queued', 'in_doubt')
         ), e AS (
             INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
-            SELECT x.run_id, x.status, nullif(x.attempt, 0), $3, x.status, x.detail, decode(x.mark, 'hex')
-            FROM x JOIN r USING (run_id)
+            SELECT r.run_id, r.status, nullif(r.attempt, 0), $3, r.status, r.detail, r.mark FROM r
         ), jobs AS (
             UPDATE dot_wrapper.job_link l SET changed = true
-            FROM r WHERE l.run_id = r.run_id AND (r.run_status <> 'queued' OR $3 = 'in_doubt')
+            FROM r WHERE l.run_id = r.run_id AND (r.status <> 'queued' OR $3 = 'in_doubt')
         )
-        SELECT r.run_id, r.run_status, r.code, r.lease_key, r.followed FROM r";
+        SELECT r.run_id, r.status, r.code, r.lease_key, r.followed FROM r";
     if moves.is_empty() {
         return Ok(Vec::new());
     }
     let marker = Marker::load()?;
-    let items = moves.iter().map(|step| item(from, step, &marker)).collect();
-    let args = [list(items).into(), worker.map(spi::uuid).into(), from.as_str().into()];
-    let moved = spi::rows(sql, &args, |row| {
+    let args = arguments(from, worker, moves, &marker);
+    let moved = spi::rows_by_index(sql, &args, |row| {
         let moved = Moved {
             run_id: spi::need_uuid(row, 1)?,
             to: RunStatus::parse(&spi::need::<String>(row, 2)?).unwrap_or(from),
@@ -152,18 +154,38 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
     Ok(moved.into_iter().map(|(moved, _)| moved).collect())
 }
 
-fn item(from: RunStatus, m: &Move, marker: &Marker) -> Value {
+/// One array for each column: what reaches PostgreSQL is typed, and only what is JSON is parsed.
+fn arguments(from: RunStatus, worker: Option<Uuid>, moves: &[Move], marker: &Marker) -> [DatumWithOid<'static>; 17] {
+    let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
+    [
+        moves.iter().map(|m| spi::uuid(m.run_id)).collect::<Vec<_>>().into(),
+        worker.map(spi::uuid).into(),
+        from.as_str().into(),
+        moves.iter().map(|m| m.attempt).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.fencing_token).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.needs_lease).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.to.as_str()).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.reason.clone()).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.message.clone()).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| text(&m.result)).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| text(&m.observations)).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.detail.to_string()).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.wait_ms).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.past.map(Past::as_str)).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.keep_lease_ms).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| m.anew).collect::<Vec<_>>().into(),
+        moves.iter().map(|m| mark(from, m, marker)).collect::<Vec<_>>().into(),
+    ]
+}
+
+fn mark(from: RunStatus, m: &Move, marker: &Marker) -> Option<Vec<u8>> {
     let event = m.to.as_str();
-    let facts = EventFacts {
+    marker.mark(&EventFacts {
         run_id: m.run_id,
         event,
         attempt: (m.attempt != 0).then_some(m.attempt),
         from_status: Some(from.as_str()),
         to_status: Some(event),
         detail: &m.detail,
-    };
-    json!({"run_id": m.run_id, "attempt": m.attempt, "token": m.fencing_token, "lease": m.needs_lease,
-           "status": m.to.as_str(), "reason": m.reason, "message": m.message, "result": m.result,
-           "observations": m.observations, "detail": m.detail, "wait_ms": m.wait_ms, "past": m.past.map(Past::as_str),
-           "keep_lease_ms": m.keep_lease_ms, "anew": m.anew, "mark": marker.mark(&facts)})
+    })
 }

@@ -24,7 +24,7 @@ use crate::run::{inquire, usage, watch};
 use crate::store::{attempt, queue, worker_life};
 
 /// Runs claimed in one transaction. Larger batches save commits, smaller ones bound what a crash leaves in doubt.
-const BATCH: usize = 200;
+const BATCH: usize = 500;
 /// And no later than this after work has come in: a third of the shortest lease that a policy can set.
 const TEND_NEW: Duration = Duration::from_secs(3);
 /// How long a call may begin to send after the toggle was seen on. A toggle that is turned off stops what is new within this.
