@@ -4,6 +4,8 @@
 //! mark    an event says that it came through this code in this database
 //! chain   a seal says that rows have not changed since; each seal covers the one before it
 //! holes   event numbers that somebody may still commit
+//! row     what the sealing has to know of an event, from the text that its digest is made over
+//! pace    when a batch is due, and how large it is
 //! ```
 //!
 //! Does not live here: the digests of rows, which the database makes over its own text of them (`store::seal`).
@@ -11,6 +13,8 @@
 pub mod chain;
 pub mod holes;
 pub mod mark;
+pub mod pace;
+pub mod row;
 
 pub use mark::{EventFacts, MARK, is_marked, mark};
 

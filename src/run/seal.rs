@@ -1,20 +1,17 @@
 //! Sealing: the events that have come since, with the rows that belong to them, in one batch. Called by the worker after
 //! commit, in a transaction of its own, so that no caller ever waits for the chain.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
 use crate::domain::error::DotError;
-use crate::domain::seal::chain::{Hash, Head, Origin, Seal, key_id};
+use crate::domain::seal::chain::{DIGEST, Hash, Head, Origin, Seal, key_id};
 use crate::domain::seal::holes::Holes;
-use crate::domain::seal::{EventFacts, is_marked};
+use crate::domain::seal::row::Row;
 use crate::pg::session;
 use crate::store::extension;
-use crate::store::seal::{self, Fresh, Standing};
-
-/// Events sealed in one transaction.
-const BATCH: i64 = 1000;
+use crate::store::seal::{self, Around, Standing};
 
 /// How far the sealing has come, as the worker remembers it: what somebody does to the tables meanwhile shows.
 #[derive(Clone, Debug)]
@@ -44,13 +41,13 @@ pub struct Sealed {
     pub is_disturbed: bool,
 }
 
-/// Seals one batch; `None` where this database is a copy that nobody has resumed: a restore may still be under way.
+/// Seals one batch of at most `size` events; `None` where this database is a copy that nobody has resumed: a restore may still be under way.
 /// `before` is what the last batch of this very process left, unless it failed. `is_patient`: nor where there is no head yet
 /// and events that are not ours, as in the middle of a restore that brings its tables in another order.
 ///
 /// # Errors
 /// XX000 and 55000 only.
-pub fn seal(before: Option<&Sealer>, is_patient: bool) -> Result<Option<Sealed>, DotError> {
+pub fn seal(before: Option<&Sealer>, size: i64, is_patient: bool) -> Result<Option<Sealed>, DotError> {
     let instance = extension::instance(session::system_identifier())?;
     if !instance.is_here {
         return Ok(None);
@@ -64,13 +61,14 @@ pub fn seal(before: Option<&Sealer>, is_patient: bool) -> Result<Option<Sealed>,
     // Past what somebody has put there. It follows on our own newest seal, and so breaks the chain.
     sealer.head.seal_id = sealer.head.seal_id.max(standing.newest);
     let has_turned = sealer.turn_to(&instance.permit_key)?;
-    let (events, more) = sealer.collect(&standing)?;
-    let is_ours = |event: &Fresh| sealer.origin(event, &instance.permit_key) == Origin::Marked;
+    let (events, more) = sealer.collect(&standing, size, &instance.permit_key)?;
     let is_first = standing.head.is_none() && before.is_none_or(|before| before.head.seal_id == 0);
-    if is_patient && is_first && !events.iter().all(is_ours) {
+    if is_patient && is_first && !events.iter().all(|event| event.is_marked) {
         return Ok(None);
     }
-    let (seals, unmarked) = sealer.chain(&events, standing.now, &instance.permit_key);
+    let seals = sealer.chain(&events, standing.now)?;
+    let unmarked = events.iter().filter(|event| sealer.origin(event) == Origin::Unmarked);
+    let unmarked = unmarked.map(|event| event.event_id).collect();
     // Nothing is written before there is something to seal: a restore may be about to bring a head.
     if !events.is_empty() || (has_turned && sealer.head.seal_id > 0) {
         sealer.advance(&seals);
@@ -119,16 +117,16 @@ impl Sealer {
     }
 
     /// What is to be sealed: numbers that have turned up, then new ones.
-    fn collect(&mut self, standing: &Standing) -> Result<(Vec<Fresh>, bool), DotError> {
-        let numbers = |events: &[Fresh]| events.iter().map(|event| event.event_id).collect::<Vec<_>>();
-        let late = seal::within(&self.holes.due(&standing.snapshot), BATCH)?;
+    fn collect(&mut self, standing: &Standing, size: i64, key: &[u8]) -> Result<(Vec<Row>, bool), DotError> {
+        let numbers = |events: &[Row]| events.iter().map(|event| event.event_id).collect::<Vec<_>>();
+        let late = seal::within(&self.holes.due(&standing.snapshot), size, key)?;
         self.holes.looked(&standing.snapshot, &numbers(&late.events), late.all);
         let mut events = late.events;
-        let room = BATCH - i64::try_from(events.len()).unwrap_or(BATCH);
+        let room = size - i64::try_from(events.len()).unwrap_or(size);
         if !late.all || room <= 0 {
             return Ok((events, true));
         }
-        let fresh = seal::above(self.head.high, room)?;
+        let fresh = seal::above(self.head.high, room, key)?;
         if let (Some(last), Some(snapshot)) = (fresh.events.last(), &fresh.snapshot) {
             let high = last.event_id;
             self.holes.note(self.head.high, high, &numbers(&fresh.events), snapshot);
@@ -138,44 +136,41 @@ impl Sealer {
         Ok((events, !fresh.all))
     }
 
-    /// A seal for each run, one after the other; and the events that have no mark of this database.
-    fn chain(&self, events: &[Fresh], now: i64, key: &[u8]) -> (Vec<(Seal, Hash)>, Vec<i64>) {
-        let mut runs: Vec<(Uuid, Uuid, Vec<&Fresh>)> = Vec::new();
-        let mut places = std::collections::HashMap::new();
-        for event in events {
-            let Some(process_run_id) = event.process_run_id else { continue };
-            let place = *places.entry(event.run_id).or_insert(runs.len());
-            match runs.get_mut(place) {
-                Some((_, _, list)) => list.push(event),
-                None => runs.push((process_run_id, event.run_id, vec![event])),
-            }
-        }
+    /// A seal for each run, one after the other. Events of runs that are not there are in none.
+    fn chain(&self, events: &[Row], now: i64) -> Result<Vec<(Seal, Hash)>, DotError> {
+        let runs = by_run(events);
+        let births: Vec<_> =
+            runs.iter().map(|(run_id, list)| (*run_id, list.iter().any(|event| event.is_birth))).collect();
+        let around = seal::around(&births)?;
+        let begun: Vec<_> = runs.iter().map(|(run_id, list)| (*run_id, begun(list))).collect();
+        let asked: Vec<_> = begun.iter().flat_map(|(id, list)| list.iter().map(|attempt| (*id, *attempt))).collect();
+        let mut attempts = asked.iter().map(|(_, attempt)| *attempt).zip(seal::attempts(&asked)?);
         let (mut seal_id, mut prev) = (self.head.seal_id, self.head.hash);
         let mut seals = Vec::with_capacity(runs.len());
-        for (process_run_id, run_id, list) in runs {
+        for (((run_id, list), (_, begun)), around) in runs.into_iter().zip(begun).zip(around) {
+            let attempts: Vec<_> = attempts.by_ref().take(begun.len()).collect();
+            let Some(around) = around else { continue };
             seal_id += 1;
-            let origins = list.iter().map(|event| self.origin(event, key).as_char()).collect();
-            let (attempts, digests) = digests(&list);
-            let event_ids = list.iter().map(|event| event.event_id).collect();
-            let sealed_at = now;
-            let seal = Seal { seal_id, sealed_at, process_run_id, run_id, event_ids, attempts, digests, origins, prev };
+            let (attempts, digests) = digests(&list, &attempts, &around);
+            let seal = Seal {
+                seal_id,
+                sealed_at: now,
+                process_run_id: around.process_run_id,
+                run_id,
+                event_ids: list.iter().map(|event| event.event_id).collect(),
+                attempts,
+                digests,
+                origins: list.iter().map(|event| self.origin(event).as_char()).collect(),
+                prev,
+            };
             prev = seal.hash();
             seals.push((seal, prev));
         }
-        let unmarked = events.iter().filter(|event| self.origin(event, key) == Origin::Unmarked);
-        (seals, unmarked.map(|event| event.event_id).collect())
+        Ok(seals)
     }
 
-    fn origin(&self, event: &Fresh, key: &[u8]) -> Origin {
-        let facts = EventFacts {
-            run_id: event.run_id,
-            event: &event.event,
-            attempt: event.attempt,
-            from_status: event.from_status.as_deref(),
-            to_status: event.to_status.as_deref(),
-            detail: &event.detail,
-        };
-        if is_marked(key, &facts, event.mark.as_deref()) {
+    fn origin(&self, event: &Row) -> Origin {
+        if event.is_marked {
             Origin::Marked
         } else if event.event_id <= self.head.foreign_to {
             Origin::Foreign
@@ -199,15 +194,38 @@ impl Sealer {
     }
 }
 
-/// The attempts that these events of one run began, and all digests in the order of [`Seal::digests`].
-fn digests(events: &[&Fresh]) -> (Vec<i32>, Vec<u8>) {
-    let mut begun: Vec<_> = events.iter().filter_map(|event| event.attempt.zip(event.begun.as_ref())).collect();
-    begun.sort_by_key(|(attempt, _)| *attempt);
-    begun.dedup_by_key(|(attempt, _)| *attempt);
-    // The last look at the run's row is the newest.
-    let state = events.iter().rev().find_map(|event| event.state.as_ref());
-    let birth = events.iter().find_map(|event| event.birth.as_ref());
-    let all = state.into_iter().chain(events.iter().map(|event| &event.digest));
-    let all = all.chain(begun.iter().map(|(_, digest)| *digest)).chain(birth);
-    (begun.iter().map(|(attempt, _)| *attempt).collect(), all.flatten().copied().collect())
+/// The events of each run, runs in the order of their first ones.
+fn by_run(events: &[Row]) -> Vec<(Uuid, Vec<&Row>)> {
+    let mut runs: Vec<(Uuid, Vec<&Row>)> = Vec::new();
+    let mut places = HashMap::with_capacity(events.len());
+    for event in events {
+        let place = *places.entry(event.run_id).or_insert(runs.len());
+        match runs.get_mut(place) {
+            Some((_, list)) => list.push(event),
+            None => runs.push((event.run_id, vec![event])),
+        }
+    }
+    runs
+}
+
+/// The attempts that these events of one run began, each once.
+fn begun(events: &[&Row]) -> Vec<i32> {
+    let mut begun: Vec<i32> = events.iter().filter_map(|event| event.began).collect();
+    begun.sort_unstable();
+    begun.dedup();
+    begun
+}
+
+/// The attempts that are there, and all digests in the order of [`Seal::digests`].
+fn digests(events: &[&Row], attempts: &[(i32, Option<Vec<u8>>)], around: &Around) -> (Vec<i32>, Vec<u8>) {
+    let mut all = Vec::with_capacity(DIGEST * (2 + events.len() + attempts.len()));
+    all.extend_from_slice(&around.state);
+    events.iter().for_each(|event| all.extend_from_slice(&event.digest));
+    let mut there = Vec::with_capacity(attempts.len());
+    for (attempt, digest) in attempts.iter().filter_map(|(attempt, digest)| Some((*attempt, digest.as_ref()?))) {
+        there.push(attempt);
+        all.extend_from_slice(digest);
+    }
+    all.extend(around.birth.iter().flatten());
+    (there, all)
 }

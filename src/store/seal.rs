@@ -3,29 +3,40 @@
 //! The digest of a row is the SHA-256 of a JSON array of its columns, made by PostgreSQL: times in UTC, so that no
 //! setting of a session changes it, and jsonb as jsonb writes it, so that dump and restore do not.
 
-use serde_json::{Value, json};
+use pgrx::datum::DatumWithOid;
 use uuid::Uuid;
 
-use super::ledger::list;
 use super::spi;
-use crate::domain::canonical::hex;
 use crate::domain::error::DotError;
 use crate::domain::seal::chain::{Hash, Head, Seal};
 use crate::domain::seal::holes::{Range, Snapshot};
+use crate::domain::seal::row::{self, Row};
 use crate::error;
+
+/// An SQL expression for the text of a JSON array.
+macro_rules! text {
+    ($($columns:tt)*) => {
+        concat!("convert_to(json_build_array(", $($columns)*, ")::text, 'UTF8')")
+    };
+}
 
 /// An SQL expression for the digest of a JSON array.
 macro_rules! digest {
-    ($columns:literal) => {
-        concat!("sha256(convert_to(json_build_array(", $columns, ")::text, 'UTF8'))")
+    ($($columns:tt)*) => {
+        concat!("sha256(", text!($($columns)*), ")")
+    };
+}
+
+/// What is kept of an event `e`: `domain::seal::row` reads the text of it.
+macro_rules! event_columns {
+    () => {
+        "'event 1', e.event_id, e.run_id, e.event, e.attempt, e.from_status, e.to_status, e.at AT TIME ZONE 'UTC',
+         e.detail, encode(e.mark, 'hex')"
     };
 }
 
 /// The digest of an event `e`.
-pub(super) const EVENT: &str = digest!(
-    "'event 1', e.event_id, e.run_id, e.event, e.attempt, e.from_status, e.to_status, e.at AT TIME ZONE 'UTC', e.detail,
-     encode(e.mark, 'hex')"
-);
+pub(super) const EVENT: &str = digest!(event_columns!());
 /// The digest of an attempt `a`.
 pub(super) const ATTEMPT: &str = digest!(
     "'attempt 1', a.run_id, a.attempt, a.intent_at AT TIME ZONE 'UTC', a.deadline AT TIME ZONE 'UTC', a.worker,
@@ -102,65 +113,36 @@ pub fn hash(bytes: Vec<u8>) -> Hash {
     bytes.try_into().unwrap_or([0xff; 32])
 }
 
-/// An event to be sealed, with what goes into its run's seal.
-#[derive(Clone, Debug)]
-pub struct Fresh {
-    /// Its number.
-    pub event_id: i64,
-    /// The run.
-    pub run_id: Uuid,
-    /// The run's process run; `None` where there is no such run.
-    pub process_run_id: Option<Uuid>,
-    /// What happened.
-    pub event: String,
-    /// The attempt.
-    pub attempt: Option<i32>,
-    /// The state that it left.
-    pub from_status: Option<String>,
-    /// The state that it led to.
-    pub to_status: Option<String>,
-    /// The facts.
-    pub detail: Value,
-    /// The mark.
-    pub mark: Option<Vec<u8>>,
-    /// The event's digest.
-    pub digest: Vec<u8>,
-    /// The digest of the attempt that it began.
-    pub begun: Option<Vec<u8>>,
-    /// The digest of the run's state; with the last event of each run.
-    pub state: Option<Vec<u8>>,
-    /// The digest of what was requested; with the first event of a run.
-    pub birth: Option<Vec<u8>>,
-}
-
 /// What a look at the events gave.
 #[derive(Clone, Debug, Default)]
 pub struct Look {
     /// The events, in order.
-    pub events: Vec<Fresh>,
+    pub events: Vec<Row>,
     /// True when that was all.
     pub all: bool,
     /// What the look saw; `None` when it saw nothing.
     pub snapshot: Option<Snapshot>,
 }
 
-/// So many bytes of details are read at once; one event is read whatever its size.
-const BYTES: i64 = 8 << 20;
+/// What is larger, as it is stored, is read by itself.
+const LARGE: i64 = 8 << 10;
+/// Bytes of such texts that are read for one batch; one is read whatever its size.
+const BYTES: usize = 8 << 20;
 
-/// Events above `after`, at most `limit`.
+/// Events above `after`, at most `limit`; marks are held against the key.
 ///
 /// # Errors
 /// XX000 only.
-pub fn above(after: i64, limit: i64) -> Result<Look, DotError> {
-    let sql = look("FROM dot_wrapper.dot_run_event x WHERE x.event_id > $3");
-    read(&sql, &[limit.into(), BYTES.into(), after.into()], limit)
+pub fn above(after: i64, limit: i64, key: &[u8]) -> Result<Look, DotError> {
+    let sql = look("FROM dot_wrapper.dot_run_event e WHERE e.event_id > $3");
+    read(&sql, &[limit.into(), LARGE.into(), after.into()], limit, key)
 }
 
-/// Events in these ranges, at most `limit`.
+/// Events in these ranges, at most `limit`; marks are held against the key.
 ///
 /// # Errors
 /// XX000 only.
-pub fn within(ranges: &[Range], limit: i64) -> Result<Look, DotError> {
+pub fn within(ranges: &[Range], limit: i64, key: &[u8]) -> Result<Look, DotError> {
     if ranges.is_empty() {
         return Ok(Look { all: true, ..Look::default() });
     }
@@ -168,63 +150,126 @@ pub fn within(ranges: &[Range], limit: i64) -> Result<Look, DotError> {
         // A probe of the index for each range, whatever the planner thinks of how many there are.
         "FROM unnest($3::bigint[], $4::bigint[]) AS h (first, last)
          CROSS JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run_event z WHERE z.event_id BETWEEN h.first AND h.last
-                             ORDER BY z.event_id LIMIT $1) x",
+                             ORDER BY z.event_id LIMIT $1) e",
     );
     let (first, last): (Vec<i64>, Vec<i64>) = ranges.iter().copied().unzip();
-    read(&sql, &[limit.into(), BYTES.into(), first.into(), last.into()], limit)
+    read(&sql, &[limit.into(), LARGE.into(), first.into(), last.into()], limit, key)
 }
 
-/// One statement, and so one snapshot: the events, their runs as they are with them, and who is still running.
+/// The events and who is still running, in one statement and so in one snapshot. The text has all that is needed.
 fn look(from: &str) -> String {
     format!(
-        "WITH x AS MATERIALIZED (
-            SELECT x.* {from} ORDER BY x.event_id LIMIT $1
-        ), y AS (
-            SELECT x.*, count(*) OVER () AS found,
-                   sum(pg_column_size(x.detail)) OVER (ORDER BY x.event_id) - pg_column_size(x.detail) AS before
-            FROM x
-        ), e AS (
-            SELECT y.*, row_number() OVER (PARTITION BY y.run_id ORDER BY y.event_id DESC) AS back FROM y WHERE y.before < $2
-        )
-        SELECT e.event_id, e.run_id, r.process_run_id, coalesce(e.event, ''), e.attempt, e.from_status, e.to_status,
-               coalesce(e.detail, 'null'), e.mark,
-               {EVENT},
-               CASE WHEN e.to_status = 'running' THEN
-                   (SELECT {ATTEMPT} FROM dot_wrapper.dot_run_attempt a WHERE a.run_id = e.run_id AND a.attempt = e.attempt)
-               END,
-               CASE WHEN e.back = 1 THEN {STATE} END,
-               CASE WHEN e.from_status IS NULL AND e.to_status IS NOT NULL THEN {BIRTH} END,
-               e.found, pg_current_snapshot()::text
-        FROM e LEFT JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run z WHERE z.run_id = e.run_id LIMIT 1) r ON true
-        ORDER BY e.event_id"
+        "SELECT e.event_id, CASE WHEN pg_column_size(e.detail) > $2 THEN NULL ELSE {} END,
+                (SELECT pg_current_snapshot()::text)
+         {from} ORDER BY e.event_id LIMIT $1",
+        text!(event_columns!())
     )
 }
 
-fn read(sql: &str, args: &[pgrx::datum::DatumWithOid<'_>], limit: i64) -> Result<Look, DotError> {
+/// The text of one event, of whatever size. Events do not change, so it may be read later.
+fn one(event_id: i64) -> Result<Vec<u8>, DotError> {
+    let sql = concat!("SELECT ", text!(event_columns!()), " FROM dot_wrapper.dot_run_event e WHERE e.event_id = $1");
+    let found = spi::row(sql, &[event_id.into()], |row| spi::need(row, 1))?;
+    found.ok_or_else(|| error::internal("an event is gone while it is sealed"))
+}
+
+fn read(sql: &str, args: &[DatumWithOid<'_>], limit: i64, key: &[u8]) -> Result<Look, DotError> {
+    let saw = std::cell::OnceCell::new();
     let rows = spi::rows(sql, args, |row| {
-        let process = row.get::<pgrx::Uuid>(3)?;
-        let fresh = Fresh {
-            event_id: spi::need(row, 1)?,
-            run_id: spi::need_uuid(row, 2)?,
-            process_run_id: process.map(|id| Uuid::from_bytes(*id.as_bytes())),
-            event: spi::need(row, 4)?,
-            attempt: row.get(5)?,
-            from_status: row.get(6)?,
-            to_status: row.get(7)?,
-            detail: spi::need_json(row, 8)?,
-            mark: row.get(9)?,
-            digest: spi::need(row, 10)?,
-            begun: row.get(11)?,
-            state: row.get(12)?,
-            birth: row.get(13)?,
-        };
-        Ok((fresh, spi::need::<i64>(row, 14)?, spi::need::<String>(row, 15)?))
+        if saw.get().is_none() {
+            let _ = saw.set(spi::need::<String>(row, 3)?);
+        }
+        let event_id: i64 = spi::need(row, 1)?;
+        Ok((event_id, row.get::<&[u8]>(2)?.map(|text| parsed(text, key))))
     })?;
-    let found = rows.first().map_or(0, |(_, found, _)| *found);
-    let snapshot = rows.first().and_then(|(_, _, snapshot)| Snapshot::parse(snapshot));
-    let events: Vec<Fresh> = rows.into_iter().map(|(fresh, ..)| fresh).collect();
-    let all = found < limit && i64::try_from(events.len()).is_ok_and(|n| n == found);
-    Ok(Look { events, all, snapshot })
+    let all = i64::try_from(rows.len()).is_ok_and(|found| found < limit);
+    let mut look = Look {
+        events: Vec::with_capacity(rows.len()),
+        all,
+        snapshot: saw.get().and_then(|text| Snapshot::parse(text)),
+    };
+    let mut bytes = 0;
+    for (event_id, event) in rows {
+        if bytes > BYTES {
+            look.all = false;
+            break;
+        }
+        let event = match event {
+            Some(event) => event,
+            None => {
+                let text = one(event_id)?;
+                bytes += text.len();
+                parsed(&text, key)
+            }
+        };
+        look.events.push(event.ok_or_else(|| error::internal(format_args!("event {event_id} cannot be read")))?);
+    }
+    Ok(look)
+}
+
+fn parsed(text: &[u8], key: &[u8]) -> Option<Row> {
+    row::read(std::str::from_utf8(text).ok()?, key)
+}
+
+/// What goes into the seal of a run beside its events.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// The run's process run.
+    pub process_run_id: Uuid,
+    /// The digest of the run's state: that with the events or, where more has happened since, a later one. The seal of what
+    /// has happened since then has another.
+    pub state: Vec<u8>,
+    /// The digest of what was requested, if it was asked for.
+    pub birth: Option<Vec<u8>>,
+}
+
+/// What goes into the seals of these runs, in their order; `true` asks for what was requested. `None`: there is no such run.
+///
+/// # Errors
+/// XX000 only.
+pub fn around(runs: &[(Uuid, bool)]) -> Result<Vec<Option<Around>>, DotError> {
+    // A probe of the index for each.
+    let sql = format!(
+        "SELECT x.n, r.process_run_id, {STATE}, CASE WHEN x.birth THEN {BIRTH} END
+         FROM unnest($1::uuid[], $2::boolean[]) WITH ORDINALITY AS x (run_id, birth, n)
+         CROSS JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run z WHERE z.run_id = x.run_id LIMIT 1) r"
+    );
+    let (ids, births): (Vec<pgrx::Uuid>, Vec<bool>) = runs.iter().map(|(id, birth)| (spi::uuid(*id), *birth)).unzip();
+    let rows = spi::rows(&sql, &[ids.into(), births.into()], |row| {
+        let process_run_id = spi::need_uuid(row, 2)?;
+        Ok((spi::need(row, 1)?, Around { process_run_id, state: spi::need(row, 3)?, birth: row.get(4)? }))
+    })?;
+    Ok(in_order(runs.len(), rows))
+}
+
+/// The digests of these attempts, in their order; `None`: there is no such attempt.
+///
+/// # Errors
+/// XX000 only.
+pub fn attempts(attempts: &[(Uuid, i32)]) -> Result<Vec<Option<Vec<u8>>>, DotError> {
+    if attempts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT x.n, {ATTEMPT}
+         FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS x (run_id, attempt, n)
+         CROSS JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run_attempt z
+                             WHERE z.run_id = x.run_id AND z.attempt = x.attempt LIMIT 1) a"
+    );
+    let (ids, numbers): (Vec<pgrx::Uuid>, Vec<i32>) = attempts.iter().map(|(id, n)| (spi::uuid(*id), *n)).unzip();
+    let rows = spi::rows(&sql, &[ids.into(), numbers.into()], |row| Ok((spi::need(row, 1)?, spi::need(row, 2)?)))?;
+    Ok(in_order(attempts.len(), rows))
+}
+
+/// Numbered from 1; `None` for what is missing.
+fn in_order<T>(count: usize, rows: Vec<(i64, T)>) -> Vec<Option<T>> {
+    let mut found: Vec<Option<T>> = std::iter::repeat_with(|| None).take(count).collect();
+    for (n, item) in rows {
+        if let Some(place) = usize::try_from(n - 1).ok().and_then(|n| found.get_mut(n)) {
+            *place = Some(item);
+        }
+    }
+    found
 }
 
 /// The events above `low` that seals after `since` cover.
@@ -251,20 +296,8 @@ pub fn highest_event() -> Result<i64, DotError> {
 /// # Errors
 /// XX000 only; 23505 when there is a seal of such a number already.
 pub fn record(seals: &[(Seal, Hash)], head: &Head, mark: &[u8]) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_seal
-                   (seal_id, sealed_at, process_run_id, run_id, event_ids, attempts, digests, origins, prev, hash)
-               SELECT x.seal_id, timestamptz 'epoch' + x.sealed_at * interval '1 microsecond', x.process_run_id, x.run_id,
-                      x.event_ids, x.attempts, decode(x.digests, 'hex'), x.origins, decode(x.prev, 'hex'), decode(x.hash, 'hex')
-               FROM jsonb_to_recordset($1) AS x (seal_id bigint, sealed_at bigint, process_run_id uuid, run_id uuid,
-                   event_ids bigint[], attempts integer[], digests text, origins text, prev text, hash text)
-               ORDER BY x.seal_id";
-    let items = seals.iter().map(|(seal, hash)| {
-        json!({"seal_id": seal.seal_id, "sealed_at": seal.sealed_at, "process_run_id": seal.process_run_id,
-               "run_id": seal.run_id, "event_ids": seal.event_ids, "attempts": seal.attempts,
-               "digests": hex(&seal.digests), "origins": seal.origins, "prev": hex(&seal.prev), "hash": hex(hash)})
-    });
-    if !seals.is_empty() {
-        spi::run(sql, &[list(items.collect()).into()])?;
+    if let Some((first, _)) = seals.first() {
+        insert(first, seals)?;
     }
     let sql = "INSERT INTO dot_wrapper.seal_head AS h (seal_id, hash, low, high, since, foreign_to, key_id, mark)
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
@@ -282,4 +315,56 @@ pub fn record(seals: &[(Seal, Hash)], head: &Head, mark: &[u8]) -> Result<(), Do
         mark.to_vec().into(),
     ];
     spi::run(sql, &args).map(drop)
+}
+
+/// Lists of lists go as one list and where each begins.
+fn insert(first: &Seal, seals: &[(Seal, Hash)]) -> Result<(), DotError> {
+    let sql = "INSERT INTO dot_wrapper.dot_seal
+                   (seal_id, sealed_at, process_run_id, run_id, event_ids, attempts, digests, origins, prev, hash)
+               SELECT $1 + x.n - 1, (SELECT timestamptz 'epoch' + $2 * interval '1 microsecond'), x.process_run_id, x.run_id,
+                      ($3::bigint[])[x.event_at + 1 : x.event_at + x.events],
+                      ($4::integer[])[x.attempt_at + 1 : x.attempt_at + x.attempts],
+                      substring($5::bytea FROM x.digest_at + 1 FOR x.digests), x.origins,
+                      substring($6::bytea FROM 32 * x.n::integer - 31 FOR 32), substring($6::bytea FROM 32 * x.n::integer + 1 FOR 32)
+               FROM unnest($7::uuid[], $8::uuid[], $9::integer[], $10::integer[], $11::integer[], $12::integer[],
+                           $13::integer[], $14::integer[], $15::text[])
+                   WITH ORDINALITY AS x (process_run_id, run_id, event_at, events, attempt_at, attempts, digest_at, digests,
+                                         origins, n)";
+    let all = || seals.iter().map(|(seal, _)| seal);
+    let (event_ids, event_at, events) = joined(all().map(|seal| seal.event_ids.as_slice()))?;
+    let (attempts, attempt_at, attempt_n) = joined(all().map(|seal| seal.attempts.as_slice()))?;
+    let (digests, digest_at, digest_n) = joined(all().map(|seal| seal.digests.as_slice()))?;
+    let hashes: Vec<u8> =
+        std::iter::once(&first.prev).chain(seals.iter().map(|(_, hash)| hash)).flatten().copied().collect();
+    let args = [
+        first.seal_id.into(),
+        first.sealed_at.into(),
+        event_ids.into(),
+        attempts.into(),
+        digests.into(),
+        hashes.into(),
+        all().map(|seal| spi::uuid(seal.process_run_id)).collect::<Vec<_>>().into(),
+        all().map(|seal| spi::uuid(seal.run_id)).collect::<Vec<_>>().into(),
+        event_at.into(),
+        events.into(),
+        attempt_at.into(),
+        attempt_n.into(),
+        digest_at.into(),
+        digest_n.into(),
+        all().map(|seal| seal.origins.clone()).collect::<Vec<_>>().into(),
+    ];
+    spi::run(sql, &args).map(drop)
+}
+
+/// Lists one after the other; where each begins, and how long it is.
+type Joined<T> = (Vec<T>, Vec<i32>, Vec<i32>);
+
+fn joined<'a, T: Copy + 'a>(lists: impl Iterator<Item = &'a [T]>) -> Result<Joined<T>, DotError> {
+    let (mut all, mut starts, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
+    for list in lists {
+        starts.push(i32::try_from(all.len()).map_err(error::internal)?);
+        lengths.push(i32::try_from(list.len()).map_err(error::internal)?);
+        all.extend_from_slice(list);
+    }
+    Ok((all, starts, lengths))
 }

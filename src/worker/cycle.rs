@@ -140,7 +140,8 @@ impl Worker<'_> {
             let outcome = self.inquire();
             self.inquiring.note(outcome)?;
         }
-        self.sealing.step(self.context)?;
+        let is_busy = self.look || self.calls.has_results() || self.calls.in_flight() > 0;
+        self.sealing.step(self.context, is_busy)?;
         Ok(self.next_turn())
     }
 

@@ -8,10 +8,9 @@ use super::context::Context;
 use super::retry::Retry;
 use super::turn::{self, Trouble};
 use crate::domain::canonical;
+use crate::domain::seal::pace::Pace;
 use crate::run::seal::{self, Sealed, Sealer};
 
-/// From the first event that is noticed to its seal. A run that is over by then gets one seal and not three.
-const AFTER: Duration = Duration::from_secs(1);
 /// How long a restore is given to bring the head of its chain, from the worker's start.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How often the newest seal is written to the log, when it has moved.
@@ -21,7 +20,9 @@ const SAY_EVERY: Duration = Duration::from_secs(3600);
 pub struct Sealing {
     since: Instant,
     sealer: Option<Sealer>,
-    due: Option<Instant>,
+    pace: Pace,
+    /// There was other work when it was last asked.
+    is_busy: bool,
     retry: Retry,
     said: Option<(Instant, i64)>,
 }
@@ -30,42 +31,49 @@ impl Sealing {
     /// A worker before this one may have left something to seal.
     pub fn start() -> Sealing {
         let now = Instant::now();
-        Sealing { since: now, sealer: None, due: Some(now), retry: Retry::new("sealing"), said: None }
+        let mut pace = Pace::default();
+        pace.hurry(now);
+        Sealing { since: now, sealer: None, pace, is_busy: false, retry: Retry::new("sealing"), said: None }
     }
 
     /// There may be something to seal.
     pub fn notice(&mut self) {
-        self.due.get_or_insert_with(|| Instant::now() + AFTER);
+        self.pace.notice(Instant::now());
     }
 
-    /// Seals one batch, if it is time.
-    pub fn step(&mut self, context: &Context) -> Result<(), Trouble> {
-        if !self.retry.is_due() || self.due.is_none_or(|due| Instant::now() < due) {
+    /// Seals one batch, if it is time. `is_busy`: runs wait to be claimed or recorded, or calls are out.
+    pub fn step(&mut self, context: &Context, is_busy: bool) -> Result<(), Trouble> {
+        self.is_busy = is_busy;
+        let began = Instant::now();
+        if !self.retry.is_due() || !self.pace.is_due(began, is_busy) {
             return Ok(());
         }
         context.take_unsealed();
         // After a failure nobody knows whether it was committed: what the tables say is where it goes on.
         let before = self.sealer.take();
-        let is_patient = self.since.elapsed() < PATIENCE;
-        let outcome = turn::transaction(context, c"sealing", |_| seal::seal(before.as_ref(), is_patient));
-        let outcome = outcome.map(|sealed| self.done(sealed));
+        let (size, is_patient) = (self.pace.size(), self.since.elapsed() < PATIENCE);
+        let outcome = turn::transaction(context, c"sealing", |_| seal::seal(before.as_ref(), size, is_patient));
+        let outcome = outcome.map(|sealed| {
+            self.pace.end(began, Instant::now(), sealed.as_ref().is_some_and(|sealed| sealed.more));
+            if let Some(sealed) = sealed {
+                self.done(sealed);
+            }
+        });
         self.retry.note(outcome)
     }
 
     /// Seals what is there now, before this worker leaves.
     pub fn finish(&mut self, context: &Context) -> Result<(), Trouble> {
-        self.due = Some(Instant::now());
-        self.step(context)
+        self.pace.hurry(Instant::now());
+        self.step(context, false)
     }
 
     /// How long until the step is due; `None` when there is nothing to seal.
     pub fn wait(&self, now: Instant) -> Option<Duration> {
-        self.due.map(|due| self.retry.wait(due, now))
+        self.pace.due(self.is_busy).map(|due| self.retry.wait(due, now))
     }
 
-    fn done(&mut self, sealed: Option<Sealed>) {
-        self.due = None;
-        let Some(sealed) = sealed else { return };
+    fn done(&mut self, sealed: Sealed) {
         if sealed.is_disturbed {
             pgrx::warning!("dot_wrapper: somebody has changed the seals of this database; see fn_dot_verify()");
         }
@@ -75,7 +83,6 @@ impl Sealing {
                 "dot_wrapper: {n} events of the ledger did not come through dot_wrapper, {first} first; see fn_dot_verify()"
             );
         }
-        self.due = sealed.more.then(Instant::now);
         self.say(&sealed);
         self.sealer = Some(sealed.sealer);
     }

@@ -3,10 +3,12 @@
 //! A seal is the SHA-256 of the seal before it and of its own text; the newest one therefore speaks for all. The head is
 //! a second record of the newest one, with a mark under the permits' key.
 
+use std::fmt::Write;
+
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::super::canonical::hex;
+use super::super::canonical::{hex, write_hex};
 use super::super::keyed;
 
 /// Bytes of a digest.
@@ -67,20 +69,24 @@ pub struct Seal {
 impl Seal {
     /// Its hash. `store::verify` computes the same in SQL.
     pub fn hash(&self) -> Hash {
-        let list = |numbers: Vec<String>| numbers.join(",");
-        let text = [
-            "seal 1".to_owned(),
-            self.seal_id.to_string(),
-            self.sealed_at.to_string(),
-            self.process_run_id.to_string(),
-            self.run_id.to_string(),
-            list(self.event_ids.iter().map(i64::to_string).collect()),
-            list(self.attempts.iter().map(i32::to_string).collect()),
-            hex(&self.digests),
-            self.origins.clone(),
-        ];
-        Sha256::new().chain_update(self.prev).chain_update(text.join("\n")).finalize().into()
+        let mut text = String::with_capacity(256 + 2 * self.digests.len());
+        // Writing to a text cannot fail.
+        let _ = write!(text, "seal 1\n{}\n{}\n", self.seal_id, self.sealed_at);
+        let _ = write!(text, "{}\n{}\n", self.process_run_id.as_hyphenated(), self.run_id.as_hyphenated());
+        write_list(&self.event_ids, &mut text);
+        write_list(&self.attempts, &mut text);
+        write_hex(&self.digests, &mut text);
+        text.push('\n');
+        text.push_str(&self.origins);
+        Sha256::new().chain_update(self.prev).chain_update(text).finalize().into()
     }
+}
+
+fn write_list(numbers: &[impl std::fmt::Display], out: &mut String) {
+    for (i, number) in numbers.iter().enumerate() {
+        let _ = write!(out, "{}{number}", if i > 0 { "," } else { "" });
+    }
+    out.push('\n');
 }
 
 /// The newest seal, and how far the sealing has come.
