@@ -1,4 +1,4 @@
-//! HTTP clients, one per egress rule, host and connect timeout: each makes connections and keeps those that may be used
+//! HTTP clients, one per egress rule and host: each makes connections and keeps those that may be used
 //! again. Nothing is followed, decoded or repeated. What a connection is, is in `connection`; when one may be used again,
 //! in `pool`.
 
@@ -48,9 +48,9 @@ impl Clients {
     }
 
     /// The client for a URL under the rule that allows it, when it was built before. Does not block.
-    pub(super) fn kept(&self, rule: &Rule, url: &Url, connect: Duration) -> Option<Arc<Client>> {
+    pub(super) fn kept(&self, rule: &Rule, url: &Url) -> Option<Arc<Client>> {
         let host = url.host_str()?;
-        let fits = |client: &&Arc<Client>| client.connect == connect && client.host == host && *client.rule == *rule;
+        let fits = |client: &&Arc<Client>| client.host == host && *client.rule == *rule;
         self.lock().iter().find(fits).map(Arc::clone)
     }
 
@@ -58,9 +58,9 @@ impl Clients {
     ///
     /// # Errors
     /// A line for people, when TLS cannot be set up.
-    pub(super) fn build(&self, rule: Rule, url: &Url, connect: Duration) -> Result<Arc<Client>, String> {
+    pub(super) fn build(&self, rule: Rule, url: &Url) -> Result<Arc<Client>, String> {
         let tls = if rule.scheme == "https" { Some(self.tls.config()?) } else { None };
-        let client = Arc::new(Client::new(rule, url, connect, tls, self.names.clone())?);
+        let client = Arc::new(Client::new(rule, url, tls, self.names.clone())?);
         let mut kept = self.lock();
         if kept.len() >= MAX_CLIENTS {
             kept.clear();
@@ -93,21 +93,14 @@ pub(super) struct Client {
     /// The resolver holds it as well, and yields only addresses that it allows.
     rule: Arc<Rule>,
     host: String,
-    connect: Duration,
     origin: Uri,
     connector: HttpConnector<Guarded>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    pool: Arc<Pool>,
+    pool: Arc<Pool<Connection>>,
 }
 
 impl Client {
-    fn new(
-        rule: Rule,
-        url: &Url,
-        connect: Duration,
-        tls: Option<Arc<ClientConfig>>,
-        names: Names,
-    ) -> Result<Client, String> {
+    fn new(rule: Rule, url: &Url, tls: Option<Arc<ClientConfig>>, names: Names) -> Result<Client, String> {
         let rule = Arc::new(rule);
         let host = url.host_str().unwrap_or_default().to_owned();
         let origin = url.origin().ascii_serialization();
@@ -121,20 +114,20 @@ impl Client {
         let mut connector = HttpConnector::new_with_resolver(Guarded { rule: Arc::clone(&rule), names });
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(connect));
         connector.set_tcp_user_timeout(Some(DEAF));
         connector.set_keepalive(Some(ALIVE));
         connector.set_keepalive_interval(Some(ALIVE));
         connector.set_keepalive_retries(Some(3));
-        Ok(Client { rule, host, connect, origin, connector, tls, pool: Arc::default() })
+        Ok(Client { rule, host, origin, connector, tls, pool: Arc::default() })
     }
 
     /// Sends a request and waits for the answer's head: on a connection that has rested, or else on a new one. A request is
-    /// begun at most once: only one that hyper hands back untouched goes to another connection.
+    /// begun at most once: only one that hyper hands back untouched goes to another connection. `connect` is how long a
+    /// new connection may take.
     ///
     /// # Errors
     /// Why there is no head.
-    pub(super) async fn send(&self, mut request: Request<Load>) -> Result<Response, Trouble> {
+    pub(super) async fn send(&self, mut request: Request<Load>, connect: Duration) -> Result<Response, Trouble> {
         while let Some(Rested { connection, since }) = self.pool.take(Instant::now()) {
             match connection.send(request, &self.pool).await {
                 Ok(response) => {
@@ -150,16 +143,22 @@ impl Client {
                 }
             }
         }
-        let connection = timeout(self.connect, self.connection()).await.map_err(|_| Trouble::Late)??;
+        let connection = timeout(connect, self.connection(connect)).await.map_err(|_| Trouble::Late)??;
         connection.send(request, &self.pool).await.map_err(|lost| match lost {
             Lost::Before(_) => Trouble::Unconnected("the connection ended at once".into()),
             Lost::Under(error) => Trouble::Lost(error),
         })
     }
 
-    async fn connection(&self) -> Result<Connection, Trouble> {
-        let connecting = self.connector.clone().call(self.origin.clone());
-        let tcp = connecting.await.map_err(|error| Trouble::Unconnected(Box::new(error)))?.into_inner();
+    async fn connection(&self, connect: Duration) -> Result<Connection, Trouble> {
+        let mut connector = self.connector.clone();
+        // Shared among the addresses of a name, so that one that is silent does not use up the time of the others.
+        connector.set_connect_timeout(Some(connect));
+        let tcp = connector
+            .call(self.origin.clone())
+            .await
+            .map_err(|error| Trouble::Unconnected(Box::new(error)))?
+            .into_inner();
         let remote = tcp.peer_addr().ok();
         let wire = Wire::new(tcp);
         let watch = wire.watch();

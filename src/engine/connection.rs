@@ -186,8 +186,17 @@ pub(super) struct Connection {
     driver: http1::Connection<TokioIo<Stream>, Load>,
     watch: Arc<Watch>,
     remote: Option<SocketAddr>,
-    /// The driver is through and may not be driven again.
-    over: bool,
+    end: End,
+}
+
+/// How the driver stands; one that is through may not be driven again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    NotYet,
+    /// As either side had announced it.
+    Closed,
+    /// Something was wrong, perhaps that more came than an answer.
+    Broken,
 }
 
 impl Connection {
@@ -201,7 +210,7 @@ impl Connection {
         remote: Option<SocketAddr>,
     ) -> Result<Connection, hyper::Error> {
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { sender, driver, watch, remote, over: false })
+        Ok(Connection { sender, driver, watch, remote, end: End::NotYet })
     }
 
     /// Sends a request and waits for the answer's head. Dropped, it closes the connection. `home` is where the connection
@@ -209,12 +218,12 @@ impl Connection {
     ///
     /// # Errors
     /// Whether the request was begun.
-    pub(super) async fn send(mut self, request: Request<Load>, home: &Arc<Pool>) -> Result<Response, Lost> {
+    pub(super) async fn send(mut self, request: Request<Load>, home: &Arc<Pool<Connection>>) -> Result<Response, Lost> {
         self.watch.left.store(MAX_BEFORE, Ordering::Relaxed);
         let mut answer = pin!(self.sender.try_send_request(request));
-        let (driver, over) = (&mut self.driver, &mut self.over);
+        let (driver, end) = (&mut self.driver, &mut self.end);
         let answer = poll_fn(|cx| {
-            drive(driver, over, cx);
+            drive(driver, end, cx);
             answer.as_mut().poll(cx)
         });
         match answer.await {
@@ -235,16 +244,19 @@ impl Connection {
     /// True when the exchange is over and the next request may go this way: the answer was framed and read to its end,
     /// neither side has announced the end of the connection, and nothing came behind the answer.
     fn rests(&mut self) -> bool {
-        drive(&mut self.driver, &mut self.over, &mut Context::from_waker(Waker::noop()));
-        let rests = !self.over && self.sender.is_ready();
+        drive(&mut self.driver, &mut self.end, &mut Context::from_waker(Waker::noop()));
+        let rests = self.end == End::NotYet && self.sender.is_ready();
         self.watch.rested.store(rests, Ordering::Relaxed);
         rests
     }
 }
 
-fn drive(driver: &mut http1::Connection<TokioIo<Stream>, Load>, over: &mut bool, cx: &mut Context<'_>) {
-    // What the driver has to say, the answer says as well.
-    *over = *over || Pin::new(driver).poll(cx).is_ready();
+fn drive(driver: &mut http1::Connection<TokioIo<Stream>, Load>, end: &mut End, cx: &mut Context<'_>) {
+    if *end == End::NotYet
+        && let Poll::Ready(result) = Pin::new(driver).poll(cx)
+    {
+        *end = if result.is_ok() { End::Closed } else { End::Broken };
+    }
 }
 
 /// An answer whose head came.
@@ -254,7 +266,7 @@ pub(super) struct Response {
     pub(super) remote: Option<SocketAddr>,
     body: Incoming,
     connection: Connection,
-    home: Arc<Pool>,
+    home: Arc<Pool<Connection>>,
 }
 
 impl Response {
@@ -274,7 +286,7 @@ impl Response {
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                     return Poll::Ready(frame);
                 }
-                drive(&mut connection.driver, &mut connection.over, cx);
+                drive(&mut connection.driver, &mut connection.end, cx);
                 Pin::new(&mut *body).poll_frame(cx)
             });
             match frame.await.transpose()?.map(http_body::Frame::into_data) {
@@ -292,6 +304,9 @@ impl Response {
         drop(body);
         if connection.rests() {
             home.keep(connection, Instant::now());
+        } else if connection.end == End::Broken {
+            let now = Instant::now();
+            home.doubt(now, now);
         }
     }
 }

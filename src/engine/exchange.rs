@@ -82,7 +82,7 @@ impl Delivery {
         *request.headers_mut() = self.headers(&method, url)?;
         *request.method_mut() = method;
         *request.uri_mut() = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]).map_err(|_| unusable())?;
-        match timeout_at(until, client.send(request)).await {
+        match timeout_at(until, client.send(request, self.connect())).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(trouble)) => Err(failure::without_head(&trouble, url)),
             Err(_) => {
@@ -96,12 +96,11 @@ impl Delivery {
     async fn client(&self, url: &Url, until: Instant) -> Result<Arc<Client>, Failure> {
         let rule = self.call.egress.check_url(url);
         let rule = rule.map_err(|denied| Failure::unsent(denied.reason, denied.message))?;
-        let connect = self.connect();
-        if let Some(client) = self.shared.clients.kept(rule, url, connect) {
+        if let Some(client) = self.shared.clients.kept(rule, url) {
             return Ok(client);
         }
         let (shared, rule, url) = (Arc::clone(&self.shared), rule.clone(), url.clone());
-        unsent(reason::TLS_UNUSABLE, until, move || shared.clients.build(rule, &url, connect)).await
+        unsent(reason::TLS_UNUSABLE, until, move || shared.clients.build(rule, &url)).await
     }
 
     /// Reads the rest of an answer whose head came.
