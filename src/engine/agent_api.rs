@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::Method;
+use hyper::Method;
 use tokio::time::Instant;
 use url::Url;
 
@@ -63,7 +63,7 @@ async fn post(delivery: &Delivery, reports: &Reports) -> Outcome {
         Ok(response) => response,
         Err(failure) => return failure.under(delivery.departure.close()).into(),
     };
-    let (status, remote) = (response.status().as_u16(), response.remote_addr());
+    let (status, remote) = (response.status, response.remote);
     let (location, retry_after) = match delivery.read(response).await {
         Meaning::Final(outcome) | Meaning::NeverSeen(outcome) => return outcome,
         Meaning::Running { location, retry_after } => (location, retry_after),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use reqwest::Response;
 use tokio::time::{Instant, timeout_at};
+
+use super::connection::Response;
 
 /// Why a body is not whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

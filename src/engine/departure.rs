@@ -124,7 +124,7 @@ impl fmt::Display for Withheld {
 
 impl std::error::Error for Withheld {}
 
-/// A request's body that asks for the permission when it is asked for. Never empty, since hyper would not ask for that.
+/// A request's body that asks for the permission when it is asked for.
 #[derive(Debug)]
 pub(super) struct Load {
     bytes: Option<Bytes>,
@@ -132,10 +132,15 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// All of the body, in one piece.
+    /// All of a delivery's body, in one piece, and never empty.
     pub(super) fn new(bytes: Bytes, departure: Arc<Departure>) -> Self {
         debug_assert!(!bytes.is_empty());
         Load { bytes: Some(bytes), departure }
+    }
+
+    /// Of a question, which asks for no permission: hyper does not ask for a body that is empty.
+    pub(super) fn none(departure: Arc<Departure>) -> Self {
+        Load { bytes: None, departure }
     }
 }
 

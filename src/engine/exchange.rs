@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Body, Method, Response};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, Uri};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
-use url::Url;
+use url::{Position, Url};
 
-use super::client::Clients;
+use super::client::{Client, Clients};
+use super::connection::Response;
 use super::departure::{Departure, Load};
 use super::failure::{self, Failure};
 use super::reply::{self, Meaning};
@@ -71,26 +72,35 @@ impl Delivery {
     /// The end of the exchange without a head.
     pub(super) async fn send(&self, method: Method, url: &Url, until: Instant) -> Result<Response, Failure> {
         let until = until.min(self.deadline);
-        let rule = self.call.egress.check_url(url);
-        let rule = rule.map_err(|denied| Failure::unsent(denied.reason, denied.message))?.clone();
-        let (shared, connect) = (Arc::clone(&self.shared), self.connect());
-        let client = match shared.clients.kept(&rule, connect) {
-            Some(client) => client,
-            None => unsent(reason::TLS_UNUSABLE, until, move || shared.clients.build(rule, connect)).await?,
+        let client = self.client(url, until).await?;
+        let body = match method {
+            Method::POST => Load::new(self.request.body.to_string().into(), Arc::clone(&self.departure)),
+            _ => Load::none(Arc::clone(&self.departure)),
         };
-        let mut request = client.request(method.clone(), url.clone()).headers(self.headers(&method)?);
-        if method == Method::POST {
-            let body = self.request.body.to_string().into();
-            request = request.body(Body::wrap(Load::new(body, Arc::clone(&self.departure))));
-        }
-        match timeout_at(until, request.send()).await {
+        let unusable = || Failure::unsent(reason::REQUEST_UNUSABLE, "the request cannot be built");
+        let mut request = hyper::Request::new(body);
+        *request.headers_mut() = self.headers(&method, url)?;
+        *request.method_mut() = method;
+        *request.uri_mut() = Uri::try_from(&url[Position::BeforePath..Position::AfterQuery]).map_err(|_| unusable())?;
+        match timeout_at(until, client.send(request, self.connect())).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(failure::without_head(&error, url)),
+            Ok(Err(trouble)) => Err(failure::without_head(&trouble, url)),
             Err(_) => {
                 let message = format!("{} did not answer in time", failure::authority(url));
                 Err(Failure::unknown(reason::TIMEOUT, message))
             }
         }
+    }
+
+    /// The client for a URL that a rule allows.
+    async fn client(&self, url: &Url, until: Instant) -> Result<Arc<Client>, Failure> {
+        let rule = self.call.egress.check_url(url);
+        let rule = rule.map_err(|denied| Failure::unsent(denied.reason, denied.message))?;
+        if let Some(client) = self.shared.clients.kept(rule, url) {
+            return Ok(client);
+        }
+        let (shared, rule, url) = (Arc::clone(&self.shared), rule.clone(), url.clone());
+        unsent(reason::TLS_UNUSABLE, until, move || shared.clients.build(rule, &url)).await
     }
 
     /// Reads the rest of an answer whose head came.
@@ -106,8 +116,11 @@ impl Delivery {
     }
 
     /// The rendered headers; a question carries no body and no key, so it leaves out what describes them.
-    fn headers(&self, method: &Method) -> Result<HeaderMap, Failure> {
-        let mut headers = HeaderMap::new();
+    fn headers(&self, method: &Method, url: &Url) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::with_capacity(16);
+        let host = HeaderValue::from_str(&url[Position::BeforeHost..Position::AfterPort]);
+        headers.insert(HOST, host.map_err(|_| Failure::unsent(reason::REQUEST_UNUSABLE, "bad host"))?);
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("dot_wrapper/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in &self.request.headers {
             if method == Method::GET && matches!(*name, "content-type" | "idempotency-key") {
                 continue;

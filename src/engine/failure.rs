@@ -7,6 +7,7 @@ use std::iter::successors;
 
 use url::Url;
 
+use super::client::Trouble;
 use super::departure::Fate;
 use super::resolve::NoAddress;
 use super::{Outcome, reason};
@@ -50,17 +51,17 @@ impl From<Failure> for Outcome {
 }
 
 /// The end of an attempt whose request got no answer's head.
-pub(super) fn without_head(error: &reqwest::Error, url: &Url) -> Failure {
+pub(super) fn without_head(trouble: &Trouble, url: &Url) -> Failure {
     let target = authority(url);
-    if error.is_builder() {
-        return Failure::unsent(reason::REQUEST_UNUSABLE, "the request cannot be built");
-    }
-    if error.is_connect() {
-        let (reason, what) = unconnected(error, url.scheme() == "https");
-        return Failure::unsent(reason, format!("no connection to {target}: {what}"));
-    }
-    let what = causes(error).last().map_or_else(|| "no answer".to_owned(), ToString::to_string);
-    Failure::unknown(reason::CONNECTION_LOST, format!("{target} did not answer: {what}"))
+    let (reason, what) = match trouble {
+        Trouble::Late => (reason::CONNECT_TIMEOUT, "it took too long".to_owned()),
+        Trouble::Tls(error) => (reason::TLS_FAILED, format!("TLS: {}", last(error))),
+        Trouble::Unconnected(error) => unconnected(error.as_ref()),
+        Trouble::Lost(error) => {
+            return Failure::unknown(reason::CONNECTION_LOST, format!("{target} did not answer: {}", last(error)));
+        }
+    };
+    Failure::unsent(reason, format!("no connection to {target}: {what}"))
 }
 
 /// Host and port, as a message may show them.
@@ -68,7 +69,7 @@ pub(super) fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or("?"), url.port_or_known_default().unwrap_or(0))
 }
 
-fn unconnected(error: &reqwest::Error, https: bool) -> (&'static str, String) {
+fn unconnected(error: &(dyn Error + 'static)) -> (&'static str, String) {
     if let Some(why) = causes(error).find_map(|cause| cause.downcast_ref::<NoAddress>()) {
         let reason = match why {
             NoAddress::Unresolved => reason::DNS_FAILED,
@@ -76,18 +77,23 @@ fn unconnected(error: &reqwest::Error, https: bool) -> (&'static str, String) {
         };
         return (reason, why.to_string());
     }
-    if error.is_timeout() {
+    let timed_out = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    };
+    if causes(error).any(timed_out) {
         return (reason::CONNECT_TIMEOUT, "it took too long".into());
     }
-    let last = causes(error).last().map_or_else(|| "connect error".to_owned(), ToString::to_string);
-    // The connector wraps what TCP says in an error of this name; what comes after it in https is the handshake.
-    let tcp = causes(error).any(|cause| cause.to_string() == "tcp connect error");
-    if https && !tcp { (reason::TLS_FAILED, format!("TLS: {last}")) } else { (reason::CONNECT_FAILED, last) }
+    (reason::CONNECT_FAILED, last(error))
 }
 
-/// What an error was caused by, the outermost first.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    successors(error.source(), |cause| below(*cause))
+/// The innermost cause, in words.
+fn last(error: &(dyn Error + 'static)) -> String {
+    causes(error).last().map_or_else(|| "no answer".to_owned(), ToString::to_string)
+}
+
+/// An error and what it was caused by, the outermost first.
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    successors(Some(error), |cause| below(*cause))
 }
 
 /// The next cause. `io::Error::source` skips the error that it wraps, so it is opened.

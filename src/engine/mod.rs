@@ -1,21 +1,23 @@
 //! The engines: how a tool is invoked. Plain values in, plain values out, on threads of their own.
 //!
-//! Lives here: tokio, reqwest, the network, and programs once they are started. Does not live here: PostgreSQL in any form, or decisions about a run.
+//! Lives here: tokio, hyper, the network, and programs once they are started. Does not live here: PostgreSQL in any form, or decisions about a run.
 //!
 //! `thread` is the handle that the worker holds, and `ticket` what both sides hold of a call; `agent_api` makes one
 //! delivery, `script` runs one program, with `program` and `tail`; `departure` says whether it may begin to send, and whether it has; `poll` follows a 202, and `inquiry` asks
 //! by key; `exchange` is one HTTP request; `reply` and `body` read the answer; `failure` names what went wrong; `client`,
-//! `tls` and `resolve` make connections; `secrets` and `mask` keep secrets where they belong.
+//! `tls` and `resolve` make connections, `connection` is one, and `pool` keeps those that may be used again; `secrets` and `mask` keep secrets where they belong.
 
 mod agent_api;
 mod body;
 mod client;
+mod connection;
 mod departure;
 mod exchange;
 mod failure;
 mod inquiry;
 mod mask;
 mod poll;
+mod pool;
 mod program;
 pub mod reason;
 mod reply;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use reqwest::Method;
+use hyper::Method;
 use tokio::time::{Instant, sleep_until};
 use url::Url;
 

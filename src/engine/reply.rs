@@ -3,13 +3,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::Response;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING};
-use reqwest::header::{HeaderMap, HeaderName};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, TRANSFER_ENCODING};
+use hyper::header::{HeaderMap, HeaderName};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::body::{self, Bounds, Cut, after};
+use super::connection::Response;
 use super::{Outcome, mask, reason};
 use crate::domain::answer::{Answer, Reach, Verdict};
 use crate::domain::secret::Secret;
@@ -38,9 +38,9 @@ pub(super) enum Meaning {
 
 /// Reads head and body.
 pub(super) async fn read(mut response: Response, bounds: Bounds, secret: Option<&Secret>) -> Meaning {
-    let status = response.status().as_u16();
-    let remote = response.remote_addr();
-    let headers = response.headers().clone();
+    let status = response.status;
+    let remote = response.remote;
+    let headers = std::mem::take(&mut response.headers);
     let retry_after = retry_after(&headers, SystemTime::now());
     let (mut bytes, mut unknown) = (0, false);
     let answer = match status {
@@ -57,6 +57,7 @@ pub(super) async fn read(mut response: Response, bounds: Bounds, secret: Option<
             Some(other(status, object, secret))
         }
     };
+    response.finish();
     let Some(answer) = answer else {
         return Meaning::Running { location: text(&headers, LOCATION), retry_after };
     };

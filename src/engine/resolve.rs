@@ -5,9 +5,13 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
 
 use crate::domain::egress::Rule;
 
@@ -64,22 +68,28 @@ impl fmt::Debug for Names {
 }
 
 /// A resolver behind one rule.
+#[derive(Clone, Debug)]
 pub(super) struct Guarded {
     pub(super) rule: Arc<Rule>,
     pub(super) names: Names,
 }
 
-impl Resolve for Guarded {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Guarded {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = NoAddress;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NoAddress>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NoAddress>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let (rule, names) = (Arc::clone(&self.rule), self.names.clone());
         Box::pin(async move {
             let found = names.look_up(name.as_str()).await.map_err(|_| NoAddress::Unresolved)?;
             let allowed: Vec<SocketAddr> =
                 found.into_iter().filter(|address| rule.allows_address(address.ip())).collect();
-            if allowed.is_empty() {
-                return Err(NoAddress::Denied.into());
-            }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            if allowed.is_empty() { Err(NoAddress::Denied) } else { Ok(allowed.into_iter()) }
         })
     }
 }

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 #[derive(Debug)]
 pub(super) struct Tls {
     ca_file: Option<PathBuf>,
-    loaded: Mutex<Option<ClientConfig>>,
+    loaded: Mutex<Option<Arc<ClientConfig>>>,
 }
 
 impl Tls {
@@ -22,21 +22,18 @@ impl Tls {
         Tls { ca_file, loaded: Mutex::new(None) }
     }
 
-    /// The configuration for one scheme. May block on the file system. A failure is not remembered, so that a file that
-    /// is put right counts at the next delivery.
+    /// The configuration for https. May block on the file system. A failure is not remembered, so that a file that is put
+    /// right counts at the next delivery.
     ///
     /// # Errors
     /// A line for people: no usable root at all, or a CA file that is set and cannot be read.
-    pub(super) fn config(&self, https: bool) -> Result<ClientConfig, String> {
-        if !https {
-            return build(RootCertStore::empty());
-        }
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = &*loaded {
-            return Ok(config.clone());
+            return Ok(Arc::clone(config));
         }
-        let config = build(self.roots()?)?;
-        *loaded = Some(config.clone());
+        let config = Arc::new(build(self.roots()?)?);
+        *loaded = Some(Arc::clone(&config));
         Ok(config)
     }
 
@@ -76,5 +73,6 @@ fn build(roots: RootCertStore) -> Result<ClientConfig, String> {
         .with_no_client_auth();
     // A resumed session would skip the check of the certificate.
     config.resumption = Resumption::disabled();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -126,6 +126,16 @@ fn a_flood_of_headers_is_cut_off() {
 }
 
 #[test]
+fn a_flood_of_interim_answers_is_cut_off() {
+    let piece: &'static [u8] = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(4096).leak();
+    let (server, sent, ended) = endless(String::new(), piece, Duration::ZERO);
+    let answer = unknown(&server, call(server.port), "connection_lost");
+    assert!(answer.message.contains("too much came before an answer"), "{}", answer.message);
+    ended.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert!(sent.load(Ordering::Relaxed) < 32 << 20);
+}
+
+#[test]
 fn a_body_without_end_is_read_up_to_the_cap() {
     const PIECE: &[u8] = b"10000\r\n";
     let chunk: &'static [u8] = [PIECE, &[b' '; 0x10000], b"\r\n"].concat().leak();

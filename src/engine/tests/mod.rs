@@ -11,6 +11,7 @@ mod lifecycle;
 mod network;
 mod polling;
 mod rebinding;
+mod reuse;
 mod scripts;
 mod secrets;
 mod server;
@@ -78,12 +79,17 @@ impl Rig {
 
     /// Waits for the end of one call, as the worker does: descriptor, drain, reports.
     fn end(&self) -> Answer {
+        self.ended().1
+    }
+
+    /// The same, with the attempt that ended.
+    fn ended(&self) -> (i32, Answer) {
         loop {
             match self.engine.try_recv() {
                 Some(Report::Accepted { status_url, .. }) => self.accepted.borrow_mut().push(status_url),
-                Some(Report::Ended { answer, retry_after, .. }) => {
+                Some(Report::Ended { attempt, answer, retry_after, .. }) => {
                     *self.retry_after.borrow_mut() = retry_after;
-                    return answer;
+                    return (attempt, answer);
                 }
                 Some(Report::Learned { finding, .. }) => panic!("{finding:?}"),
                 None => self.sleep(),

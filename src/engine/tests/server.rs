@@ -39,7 +39,7 @@ impl Server {
     /// Answers every request with `handler`, which gets the number of the request, from 0. The connection closes after.
     pub fn start(handler: impl Fn(usize, &Seen, &mut TcpStream) + Send + Sync + 'static) -> Server {
         Server::raw(move |stream, log| {
-            if let Some(seen) = read(stream) {
+            if let Some(seen) = read(&*stream) {
                 let number = {
                     let mut requests = log.lock().unwrap();
                     requests.push(seen.clone());
@@ -67,7 +67,7 @@ impl Server {
     pub fn at(address: impl Into<SocketAddr>, bytes: impl Into<Vec<u8>>) -> std::io::Result<Server> {
         let (listener, bytes) = (TcpListener::bind(address.into())?, bytes.into());
         Ok(Server::listening(listener, move |stream, log| {
-            if let Some(seen) = read(stream) {
+            if let Some(seen) = read(&*stream) {
                 log.lock().unwrap().push(seen);
                 let _ = stream.write_all(&bytes);
             }
@@ -116,7 +116,7 @@ impl Server {
 }
 
 /// Reads one request; `None` when the peer leaves first.
-fn read(stream: &TcpStream) -> Option<Seen> {
+pub fn read(stream: impl Read) -> Option<Seen> {
     let mut reader = BufReader::new(stream);
     let mut next = || {
         let mut text = String::new();

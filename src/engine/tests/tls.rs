@@ -63,6 +63,20 @@ fn serve_after(certificate: &[u8], ready: impl Fn() + Send + Sync + 'static) -> 
     (server, plain)
 }
 
+/// A TLS server that keeps connections: `each` gets the decrypted stream once, and answers as long as it likes.
+pub fn keeping(each: impl Fn(&mut dyn ReadWrite) + Send + Sync + 'static) -> Server {
+    let config = server_config(pem!("good.pem"));
+    Server::connections_to(move |stream: &mut TcpStream| {
+        let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+        each(&mut StreamOwned::new(connection, stream));
+    })
+}
+
+/// Both directions.
+pub trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
 /// A TLS server that shakes hands and then reads nothing until `done` returns; the folder of its root, and its port.
 pub fn mute(came: Sender<()>, done: impl Fn() + Send + Sync + 'static) -> (TempDir, u16) {
     let config = server_config(pem!("good.pem"));
