@@ -4,12 +4,14 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::extension;
 use super::ledger::list;
 use super::spi;
 use crate::domain::canonical;
 use crate::domain::error::DotError;
 use crate::domain::seal::{self, EventFacts};
 use crate::domain::state::RunStatus;
+use crate::pg::session;
 
 /// What marks events as ours: see `domain::seal`. Read once for a statement.
 pub struct Marker(Vec<u8>);
@@ -20,8 +22,8 @@ impl Marker {
     /// # Errors
     /// XX000 only.
     pub fn load() -> Result<Marker, DotError> {
-        let key = spi::row("SELECT i.permit_key FROM dot_wrapper.instance i", &[], |row| spi::need(row, 1))?;
-        Ok(Marker(key.unwrap_or_default()))
+        let instance = extension::find_instance(session::system_identifier())?;
+        Ok(Marker(instance.map(|instance| instance.permit_key).unwrap_or_default()))
     }
 
     /// The mark in hexadecimal digits; `None` where there is no key, as in a database that was restored.
