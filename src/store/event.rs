@@ -10,7 +10,6 @@ use super::spi;
 use crate::domain::canonical;
 use crate::domain::error::DotError;
 use crate::domain::seal::{self, EventFacts};
-use crate::domain::state::RunStatus;
 use crate::pg::session;
 
 /// What marks events as ours: see `domain::seal`. Read once for a statement.
@@ -28,21 +27,13 @@ impl Marker {
 
     /// The mark in hexadecimal digits; `None` where there is no key, as in a database that was restored.
     pub fn mark(&self, facts: &EventFacts<'_>) -> Option<String> {
-        (!self.0.is_empty()).then(|| canonical::hex(&seal::mark(&self.0, facts)))
+        self.bytes(facts).map(|mark| canonical::hex(&mark))
     }
-}
 
-/// Records a run's first state. The gates' decisions are in the run's own row.
-///
-/// # Errors
-/// XX000 only.
-pub fn born(run_id: Uuid, status: RunStatus) -> Result<(), DotError> {
-    let sql =
-        "INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $2, $2, decode($3, 'hex'))";
-    let (event, detail) = (status.as_str(), serde_json::json!({}));
-    let facts = EventFacts { run_id, event, attempt: None, from_status: None, to_status: Some(event), detail: &detail };
-    let mark = Marker::load()?.mark(&facts);
-    spi::run(sql, &[spi::uuid(run_id).into(), event.into(), mark.into()]).map(drop)
+    /// The same, as it is.
+    pub fn bytes(&self, facts: &EventFacts<'_>) -> Option<[u8; seal::MARK]> {
+        (!self.0.is_empty()).then(|| seal::mark(&self.0, facts))
+    }
 }
 
 /// A remark: something that happened to a run without changing its state.
