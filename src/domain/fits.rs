@@ -91,8 +91,8 @@ pub fn event(
     detail_is_object: bool,
     mark: Option<usize>,
 ) -> Option<&'static CStr> {
-    let known = from.is_none_or(|from| OPEN.contains(&from))
-        && to.is_none_or(|to| OPEN.contains(&to) || OVER.contains(&to));
+    let known =
+        from.is_none_or(|from| OPEN.contains(&from)) && to.is_none_or(|to| OPEN.contains(&to) || OVER.contains(&to));
     broken(&[
         (known, c"event_status_known"),
         (detail_is_object, c"event_detail_object"),

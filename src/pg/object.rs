@@ -80,6 +80,15 @@ pub fn find_relation(name: &CStr, schema: &CStr) -> Option<pg_sys::Oid> {
     (oid != pg_sys::InvalidOid).then_some(oid)
 }
 
+/// The type of a relation's column; `None` when there is no such column.
+pub fn column_type(relation: pg_sys::Oid, column: &CStr) -> Option<pg_sys::Oid> {
+    // SAFETY: catalogue reads; a C string. A column that was dropped has no name.
+    unsafe {
+        let number = pg_sys::get_attnum(relation, column.as_ptr());
+        (number > 0).then(|| pg_sys::get_atttype(relation, number))
+    }
+}
+
 /// Locks a function against being dropped, until the end of the transaction, and says who owns it now.
 pub fn lock_function(oid: pg_sys::Oid) -> Option<pg_sys::Oid> {
     // SAFETY: an ordinary object lock inside a transaction; any OID is allowed.

@@ -23,6 +23,7 @@ pub mod jobs;
 pub mod leases;
 pub mod observe;
 pub mod pick;
+mod plans;
 mod record;
 pub mod recover;
 pub mod request;

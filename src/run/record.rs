@@ -80,11 +80,8 @@ pub(super) fn record(
     };
     let permit =
         policy.map(|_| permit::issue(&session.instance.permit_key, &claims(call, via, question, requester, lease)));
-    let admission = permit.as_ref().zip(policy).map(|(permit, policy)| Admitted {
-        place,
-        permit,
-        lease_ttl_s: policy.lease_ttl_s,
-    });
+    let admission =
+        permit.as_ref().zip(policy).map(|(permit, policy)| Admitted { place, permit, lease_ttl_s: policy.lease_ttl_s });
     let row = ledger::insert(&new, admission.as_ref())?
         .ok_or_else(|| error::internal("the idempotency key was taken meanwhile"))?;
     if let Some(block) = block.filter(|block| call.mode.calls_engine() && !is_tried_again(via, block)) {

@@ -160,7 +160,7 @@ pub(super) fn request(
 
 /// Other runs of the tool, and the queue's depth, which may refuse, and the endpoint's breaker, which may warn. Before toggle, guard and lease, so that
 /// a flood is cheap to refuse.
-fn ask_capacity(
+pub(super) fn ask_capacity(
     session: &mut Session,
     requester: &Requester,
     via: &Via,
@@ -258,14 +258,14 @@ fn ask_lease(
 }
 
 /// A plan takes no lease, and its decision says so.
-fn peeked(mut decision: Decision) -> Decision {
+pub(super) fn peeked(mut decision: Decision) -> Decision {
     if decision.reason == "ok" && decision.inputs.get("key").is_some() {
         decision.message = "nobody holds the lease now".into();
     }
     decision
 }
 
-fn warn_of_worker(session: &Session, worker: WorkerFacts, mode: Mode, findings: &mut Findings) {
+pub(super) fn warn_of_worker(session: &Session, worker: WorkerFacts, mode: Mode, findings: &mut Findings) {
     let inputs =
         json!({"preloaded": worker.preloaded, "alive": worker.alive, "same_database": session.instance.is_here});
     let warning = if !session.instance.is_here {

@@ -189,6 +189,96 @@ fn statement(admitted: bool, leased: bool) -> &'static str {
     }
 }
 
+/// Plans of one call, to be recorded at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Plans<'a> {
+    /// The process run of them all.
+    pub process_run_id: Uuid,
+    /// The caller's arguments.
+    pub args: &'a Value,
+    /// The requesting role.
+    pub requested_by: &'a str,
+    /// Its OID.
+    pub requested_by_oid: pgrx::pg_sys::Oid,
+    /// In the order in which they are recorded.
+    pub plans: &'a [Plan],
+}
+
+/// One of them; see [`NewRun`]. JSON is text.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Minted by the caller.
+    pub run_id: Uuid,
+    /// Tool code.
+    pub code: String,
+    /// Refused or planned.
+    pub status: RunStatus,
+    /// Why, for machines.
+    pub reason: Option<String>,
+    /// Why, for people.
+    pub message: Option<String>,
+    /// The tool's engine.
+    pub engine: Option<String>,
+    /// See `domain::render::fingerprint`.
+    pub fingerprint: Option<String>,
+    /// The request, masked.
+    pub request: Option<String>,
+    /// The gates' decisions.
+    pub gates: String,
+    /// The lease's key.
+    pub lease_key: Option<String>,
+}
+
+/// Records plans and their first events; their rows, in the same order.
+///
+/// # Errors
+/// XX000 only.
+pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
+    let sql = "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+            (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint, request,
+             gates, lease_key, requested_by, requested_by_oid, admitted, requested_at, finished_at, source)
+            SELECT t.run_id, $1, t.code, 'plan', t.status, t.reason, t.message, '', $2, t.engine, t.fingerprint, t.request::jsonb,
+                   t.gates::jsonb, t.lease_key, $3::name, $4, false, t.now, t.now, 'call'
+            FROM (SELECT x.*, clock_timestamp() AS now
+                  FROM unnest($5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                       AS x (run_id, code, status, reason, message, engine, fingerprint, request, gates, lease_key)) t
+            RETURNING r),
+        event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
+            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
+        SELECT run.r, (run.r).run_id FROM run";
+    let marker = Marker::load()?;
+    let detail = serde_json::json!({});
+    let mark = |plan: &Plan| {
+        let (run_id, event) = (plan.run_id, plan.status.as_str());
+        let to_status = Some(event);
+        marker.mark(&EventFacts { run_id, event, attempt: None, from_status: None, to_status, detail: &detail })
+    };
+    let texts = |text: fn(&Plan) -> Option<String>| all.plans.iter().map(text).collect::<Vec<_>>();
+    let args = [
+        spi::uuid(all.process_run_id).into(),
+        JsonText(all.args.to_string()).into(),
+        all.requested_by.into(),
+        all.requested_by_oid.into(),
+        all.plans.iter().map(|plan| spi::uuid(plan.run_id)).collect::<Vec<_>>().into(),
+        texts(|plan| Some(plan.code.clone())).into(),
+        texts(|plan| Some(plan.status.as_str().to_owned())).into(),
+        texts(|plan| plan.reason.clone()).into(),
+        texts(|plan| plan.message.clone()).into(),
+        texts(|plan| plan.engine.clone()).into(),
+        texts(|plan| plan.fingerprint.clone()).into(),
+        texts(|plan| plan.request.clone()).into(),
+        texts(|plan| Some(plan.gates.clone())).into(),
+        texts(|plan| plan.lease_key.clone()).into(),
+        all.plans.iter().map(mark).collect::<Vec<_>>().into(),
+    ];
+    let rows = spi::steady_rows(sql, &args, |row| Ok((spi::need::<Row>(row, 1)?, spi::need_uuid(row, 2)?)))?;
+    let in_order = rows.iter().map(|(_, run_id)| *run_id).eq(all.plans.iter().map(|plan| plan.run_id));
+    if !in_order {
+        return Err(error::internal("plans came back in another order"));
+    }
+    Ok(rows.into_iter().map(|(row, _)| row).collect())
+}
+
 /// The admitted run of a key.
 #[derive(Debug)]
 pub struct Earlier {

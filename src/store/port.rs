@@ -12,8 +12,8 @@ use super::kept::{self, Slot};
 use super::spi;
 use crate::domain::decide::PortAnswer;
 use crate::domain::error::DotError;
-use crate::pg::fresh::Class;
 use crate::pg::caught::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
+use crate::pg::fresh::Class;
 use crate::pg::user::{self, Trust};
 use crate::pg::{limit, object, session, xact};
 
