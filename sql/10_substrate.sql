@@ -261,12 +261,14 @@ BEGIN
 
     IF EXISTS (SELECT FROM dot_wrapper.port WHERE port = 'toggle' AND reason = 'to be shipped') THEN
         CREATE FUNCTION @extschema@.fn_dot_iu_operator_runtime_enabled() RETURNS boolean
-        LANGUAGE sql STABLE
+        LANGUAGE plpgsql STABLE   -- which keeps its plans from call to call, as SQL functions do not
         SET search_path = pg_catalog, pg_temp
         AS $fn$
+        BEGIN
             -- One spelling of yes: what could be a slip is a no.
-            SELECT coalesce((SELECT c.value = 'true'
-                             FROM @extschema@.dot_config c WHERE c.key = 'iu_core.operator_runtime_enabled'), false)
+            RETURN coalesce((SELECT c.value = 'true'
+                             FROM @extschema@.dot_config c WHERE c.key = 'iu_core.operator_runtime_enabled'), false);
+        END
         $fn$;
         REVOKE ALL ON FUNCTION @extschema@.fn_dot_iu_operator_runtime_enabled() FROM PUBLIC;
         COMMENT ON FUNCTION @extschema@.fn_dot_iu_operator_runtime_enabled() IS
@@ -281,15 +283,22 @@ BEGIN
         IF NOT found_one THEN
             CREATE FUNCTION @extschema@.fn_preflight_guard()
             RETURNS TABLE (check_name text, verdict text, detail text)
-            LANGUAGE sql STABLE
+            LANGUAGE plpgsql STABLE
             SET search_path = pg_catalog, pg_temp
             AS $fn$
-                SELECT 'fs_snapshot_present', CASE WHEN s.value = '1' THEN 'OK' ELSE 'BLOCK' END,
-                       'fs_snapshot_present=' || coalesce(s.value, 'unset')
-                FROM (SELECT (SELECT trim(c.value) FROM @extschema@.dot_config c WHERE c.key = 'fs_snapshot_present') AS value) s
-                UNION ALL
-                SELECT 'primary_server', CASE WHEN pg_is_in_recovery() THEN 'BLOCK' ELSE 'OK' END,
-                       'in_recovery=' || pg_is_in_recovery()
+            DECLARE
+                snapshot constant text := (SELECT trim(c.value) FROM @extschema@.dot_config c WHERE c.key = 'fs_snapshot_present');
+                standby constant boolean := pg_is_in_recovery();
+            BEGIN
+                check_name := 'fs_snapshot_present';
+                verdict := CASE WHEN snapshot = '1' THEN 'OK' ELSE 'BLOCK' END;
+                detail := 'fs_snapshot_present=' || coalesce(snapshot, 'unset');
+                RETURN NEXT;
+                check_name := 'primary_server';
+                verdict := CASE WHEN standby THEN 'BLOCK' ELSE 'OK' END;
+                detail := 'in_recovery=' || standby;
+                RETURN NEXT;
+            END
             $fn$;
             REVOKE ALL ON FUNCTION @extschema@.fn_preflight_guard() FROM PUBLIC;
             COMMENT ON FUNCTION @extschema@.fn_preflight_guard() IS
@@ -332,6 +341,14 @@ BEGIN
         DECLARE
             until timestamptz;
         BEGIN
+            -- As a rule nobody has it.
+            INSERT INTO @extschema@.dot_iu_runtime_lease AS l (lease_key, holder, acquired_at, expires_at)
+            VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3)
+            ON CONFLICT (lease_key) DO NOTHING
+            RETURNING l.expires_at INTO until;
+            IF FOUND THEN
+                RETURN until;
+            END IF;
             -- A look without a lock: who is refused does not make the holder's release wait for the end of his transaction.
             PERFORM FROM @extschema@.dot_iu_runtime_lease l
             WHERE l.lease_key = $1 AND l.holder <> $2 AND l.expires_at > clock_timestamp();

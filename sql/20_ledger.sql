@@ -4,6 +4,31 @@
 -- foreign keys between them: rows of the ledger cannot be deleted, so a key could never be violated, and each would cost
 -- an index probe per row.
 
+-- What the tables below check of their rows. One function each, since the expressions of CHECK constraints are read anew in
+-- every statement that writes: see src/domain/fits.rs for the rules, each with its name, with which it refuses.
+CREATE FUNCTION dot_wrapper.run_fits(
+    mode text, run_status text, attempts integer, admitted boolean, finished_at timestamptz, started_at timestamptz,
+    request jsonb, fingerprint text, engine text, reason text, message text, fencing_token bigint, lease_key text,
+    start_by timestamptz, finish_by timestamptz, result jsonb, observations jsonb, args jsonb, gates jsonb, code text,
+    source text, source_ref text, actor text, idempotency_key text)
+RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME', 'dot_wrapper_run_fits';
+REVOKE ALL ON FUNCTION dot_wrapper.run_fits FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.run_fits IS 'True for a row of dot_run that can be; an error that names the rule for any other';
+
+CREATE FUNCTION dot_wrapper.event_fits(from_status text, to_status text, detail jsonb, mark bytea) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME', 'dot_wrapper_event_fits';
+REVOKE ALL ON FUNCTION dot_wrapper.event_fits FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.event_fits IS 'As run_fits, for dot_run_event';
+
+CREATE FUNCTION dot_wrapper.queue_fits(state text, past text, worker uuid) RETURNS boolean
+LANGUAGE c IMMUTABLE PARALLEL SAFE CALLED ON NULL INPUT
+AS 'MODULE_PATHNAME', 'dot_wrapper_queue_fits';
+REVOKE ALL ON FUNCTION dot_wrapper.queue_fits FROM PUBLIC;
+COMMENT ON FUNCTION dot_wrapper.queue_fits IS 'As run_fits, for dot_queue';
+
 CREATE TABLE dot_wrapper.dot_run (
     run_id uuid PRIMARY KEY,
     process_run_id uuid NOT NULL,
@@ -34,36 +59,10 @@ CREATE TABLE dot_wrapper.dot_run (
     source text NOT NULL DEFAULT 'call',
     source_ref text,
     actor text,
-    CONSTRAINT run_mode_known CHECK (mode IN ('plan', 'verify', 'apply')),
-    CONSTRAINT run_status_known CHECK (run_status IN
-        ('refused', 'planned', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired', 'in_doubt')),
-    CONSTRAINT run_plan_is_never_sent CHECK ((mode = 'plan' AND run_status IN ('refused', 'planned'))
-        OR (mode <> 'plan' AND run_status <> 'planned')),
-    CONSTRAINT run_finished_iff_terminal CHECK
-        ((finished_at IS NULL) = (run_status IN ('queued', 'running', 'in_doubt'))),
-    CONSTRAINT run_sent_has_attempt CHECK
-        (run_status NOT IN ('running', 'succeeded', 'failed', 'in_doubt') OR attempts >= 1),
-    CONSTRAINT run_started_iff_attempted CHECK ((started_at IS NULL) = (attempts = 0)),
-    CONSTRAINT run_plan_has_no_attempt CHECK (mode <> 'plan' OR attempts = 0),
-    CONSTRAINT run_admitted_holds_key CHECK (admitted = (run_status NOT IN ('refused', 'planned'))),
-    CONSTRAINT run_request_is_kept CHECK
-        (run_status = 'refused' OR (request IS NOT NULL AND fingerprint IS NOT NULL AND engine IS NOT NULL)),
-    CONSTRAINT run_refusal_is_explained CHECK
-        (run_status IN ('planned', 'queued', 'running', 'succeeded') OR (reason IS NOT NULL AND message IS NOT NULL)),
-    CONSTRAINT run_token_with_lease CHECK
-        (fencing_token IS NULL OR lease_key IS NOT NULL),
-    CONSTRAINT run_lease_has_token CHECK
-        (NOT admitted OR attempts = 0 OR (lease_key IS NULL) = (fencing_token IS NULL)),
-    CONSTRAINT run_start_by_iff_admitted CHECK (NOT admitted OR (start_by IS NOT NULL AND finish_by IS NOT NULL)),
-    CONSTRAINT run_result_only_after_answer CHECK
-        ((result IS NULL AND observations IS NULL) OR run_status IN ('succeeded', 'failed', 'cancelled')),
-    CONSTRAINT run_args_object CHECK (jsonb_typeof(args) = 'object'),
-    CONSTRAINT run_gates_array CHECK (jsonb_typeof(gates) = 'array'),
-    CONSTRAINT run_attempts_counted CHECK (attempts >= 0),
-    CONSTRAINT run_code_bounded CHECK (length(code) BETWEEN 1 AND 200),
-    CONSTRAINT run_source_known CHECK (source IN ('call', 'schedule', 'trigger', 'job', 'request')),
-    CONSTRAINT run_source_bounded CHECK (length(source_ref) <= 200 AND length(actor) <= 200),
-    CONSTRAINT run_key_bounded CHECK (length(idempotency_key) <= 255)
+    CONSTRAINT run_fits CHECK (dot_wrapper.run_fits(
+        mode, run_status, attempts, admitted, finished_at, started_at, request, fingerprint, engine, reason, message,
+        fencing_token, lease_key, start_by, finish_by, result, observations, args, gates, code, source, source_ref, actor,
+        idempotency_key))
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE dot_wrapper.dot_run IS 'The ledger: one row per run, refused and planned ones included. Rows are never deleted, and final ones never changed.';
 COMMENT ON COLUMN dot_wrapper.dot_run.run_id IS 'UUIDv7; also the Idempotency-Key that the engine sees';
@@ -109,12 +108,8 @@ CREATE TABLE dot_wrapper.dot_run_event (
     to_status text,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     detail jsonb NOT NULL DEFAULT '{}',
-    mark bytea CONSTRAINT event_mark_long CHECK (length(mark) = 24),
-    CONSTRAINT event_status_known CHECK (
-        coalesce(from_status, 'queued') IN ('queued', 'running', 'in_doubt') AND
-        coalesce(to_status, 'queued') IN
-            ('refused', 'planned', 'queued', 'running', 'succeeded', 'failed', 'cancelled', 'expired', 'in_doubt')),
-    CONSTRAINT event_detail_object CHECK (jsonb_typeof(detail) = 'object')
+    mark bytea,
+    CONSTRAINT event_fits CHECK (dot_wrapper.event_fits(from_status, to_status, detail, mark))
 );
 COMMENT ON TABLE dot_wrapper.dot_run_event IS 'State changes and remarks, append-only';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, no_permit';
@@ -125,21 +120,21 @@ CREATE INDEX dot_run_event_run ON dot_wrapper.dot_run_event (run_id);
 CREATE TABLE dot_wrapper.dot_queue (
     run_id uuid PRIMARY KEY,
     seq bigint GENERATED ALWAYS AS IDENTITY,
-    state text NOT NULL CONSTRAINT queue_state_known CHECK (state IN ('queued', 'running', 'in_doubt')),
+    state text NOT NULL,
     available_at timestamptz NOT NULL DEFAULT '-infinity',
     lane bigint NOT NULL,
     code text NOT NULL,
     endpoint text NOT NULL,
     permit bytea NOT NULL,
     worker uuid,
-    past text NOT NULL DEFAULT 'none' CONSTRAINT queue_past_known CHECK (past IN ('none', 'untaken', 'unknown')),
+    past text NOT NULL DEFAULT 'none',
     cancel_requested boolean NOT NULL DEFAULT false,
     crashes smallint NOT NULL DEFAULT 0,
     lease_until timestamptz,
     lease_wait boolean NOT NULL DEFAULT false,
     followed boolean NOT NULL DEFAULT false,
     alike bigint,
-    CONSTRAINT queue_worker_iff_running CHECK ((state = 'running') = (worker IS NOT NULL))
+    CONSTRAINT queue_fits CHECK (dot_wrapper.queue_fits(state, past, worker))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.dot_queue IS 'Runs that are not finished. A row here is not a permit: one that did not come through fn_dot_run is never executed.';
 COMMENT ON COLUMN dot_wrapper.dot_queue.available_at IS 'Queued: not sent before; in doubt: the agent is not asked before. -infinity: at once, whatever becomes of the clock; infinity: not by itself';
@@ -247,6 +242,7 @@ CREATE TRIGGER dot_run_event_kept BEFORE UPDATE OR DELETE OR TRUNCATE ON dot_wra
     FOR EACH STATEMENT EXECUTE FUNCTION dot_wrapper.refuse_change();
 
 -- The worker connects with nothing but these.
+GRANT EXECUTE ON FUNCTION dot_wrapper.run_fits, dot_wrapper.event_fits, dot_wrapper.queue_fits TO dot_wrapper_worker;
 GRANT USAGE ON SCHEMA dot_wrapper TO dot_wrapper_worker;
 GRANT SELECT ON dot_wrapper.dot_run, dot_wrapper.port, dot_wrapper.instance, dot_wrapper.ancestry TO dot_wrapper_worker;
 GRANT UPDATE (run_status, reason, message, attempts, started_at, finished_at, fencing_token, result, observations, admitted)

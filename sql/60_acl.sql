@@ -23,7 +23,7 @@ BEGIN
         CROSS JOIN LATERAL aclexplode(f.proacl) a
         WHERE d.refclassid = 'pg_catalog.pg_extension'::regclass AND d.classid = 'pg_catalog.pg_proc'::regclass
           AND d.deptype = 'e' AND a.grantee <> f.proowner
-          AND (a.grantee = 0 OR f.pronamespace = 'dot_wrapper'::regnamespace)
+          AND (a.grantee = 0 OR (f.pronamespace = 'dot_wrapper'::regnamespace AND a.grantee <> 'dot_wrapper_worker'::regrole))
         UNION
         SELECT 'SCHEMA', n.oid::regnamespace::text, a.grantee
         FROM pg_catalog.pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) a

@@ -49,7 +49,8 @@ pgrx::extension_sql_file!("../sql/54_schedules.sql", name = "schedule_functions"
 pgrx::extension_sql_file!("../sql/55_triggers.sql", name = "trigger_functions", requires = ["schedule_functions"]);
 pgrx::extension_sql_file!("../sql/56_request.sql", name = "request", requires = ["trigger_functions"]);
 pgrx::extension_sql_file!("../sql/57_observe.sql", name = "observe", requires = ["request"]);
-pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["observe"], finalize);
+pgrx::extension_sql_file!("../sql/58_kept.sql", name = "kept", requires = ["observe"]);
+pgrx::extension_sql_file!("../sql/60_acl.sql", name = "acl", requires = ["kept"], finalize);
 
 /// Called when the library is loaded, by the postmaster or by a session.
 #[allow(non_snake_case)]

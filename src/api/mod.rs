@@ -3,6 +3,7 @@
 //! Does not live here: anything that could be called twice.
 #![allow(clippy::result_large_err)] // pgrx raises a Result's error with its SQLSTATE only if it is an ErrorReport
 
+mod checks;
 mod observe;
 mod requests;
 
@@ -27,6 +28,7 @@ mod triggers;
 
 /// Says what a trigger of ours does. From `_PG_init`, preloaded or not.
 pub fn install() {
+    checks::install();
     triggers::install();
 }
 

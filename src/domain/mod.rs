@@ -19,6 +19,7 @@ pub mod doubt;
 pub mod dry_run;
 pub mod egress;
 pub mod error;
+pub mod fits;
 pub mod gate;
 pub mod job;
 pub mod keyed;

@@ -11,6 +11,8 @@ pub mod databases;
 pub mod dropping;
 pub mod entry;
 pub mod fail_point;
+pub mod fits;
+pub mod fresh;
 pub mod hung;
 pub mod json;
 pub mod latch;
@@ -26,6 +28,7 @@ pub mod scan;
 pub mod session;
 pub mod shmem;
 pub mod signals;
+pub mod statement;
 pub mod utility;
 pub mod xact;
 

@@ -252,7 +252,7 @@ fn record_intents(
                 read_at: Instant::now(),
             },
             request: request.delivered(run_ids, start.attempt, start.fencing_token, deadline),
-            egress: Arc::clone(&session.config.egress),
+            egress: Arc::clone(session.config.egress()),
         });
     }
     Ok(deliveries)

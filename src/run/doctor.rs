@@ -183,7 +183,7 @@ fn endpoints(session: &Session) -> Vec<Check> {
 }
 
 fn one_endpoint(session: &Session, name: Option<&str>, code: &str) -> Vec<Check> {
-    let Some(endpoint) = session.config.endpoints.iter().find(|e| Some(e.name.as_str()) == name) else {
+    let Some(endpoint) = session.config.endpoints().iter().find(|e| Some(e.name.as_str()) == name) else {
         return vec![block(
             "endpoint",
             format!("{code}, for one, has no endpoint"),
@@ -206,7 +206,7 @@ fn one_endpoint(session: &Session, name: Option<&str>, code: &str) -> Vec<Check>
         Ok(request) => request,
         Err(why) => return vec![block("endpoint", why.0, "UPDATE dot_wrapper.endpoint …")],
     };
-    let egress = decide::egress(&session.config.egress, &request);
+    let egress = decide::egress(session.config.egress(), &request);
     let advice = format!(
         "INSERT INTO dot_wrapper.egress_rule (scheme, host, port, cidrs) VALUES ('{}', '{}', {}, '{{}}'); \
          for a private address list its range in cidrs",

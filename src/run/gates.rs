@@ -121,7 +121,7 @@ fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings,
     if policy.is_script() {
         return ask_program(tool, &policy, question, findings, blocked, thorough);
     }
-    let endpoint = match decide::endpoint(tool, &policy, &session.config.endpoints) {
+    let endpoint = match decide::endpoint(tool, &policy, session.config.endpoints()) {
         Ok(endpoint) => endpoint,
         Err(decision) => return findings.note(decision) || blocked,
     };
@@ -129,7 +129,7 @@ fn ask_tool(session: &Session, question: &Question<'_>, findings: &mut Findings,
     blocked |= findings.note(decide::engine(tool, endpoint, rendered.as_ref().map_err(|e| e.0.as_str())));
     let Ok(request) = rendered else { return blocked };
     if !blocked || thorough {
-        blocked |= findings.note(decide::egress(&session.config.egress, &request));
+        blocked |= findings.note(decide::egress(session.config.egress(), &request));
     }
     let order = Order::Http(request);
     findings.fingerprint = Some(order.fingerprint(&tool.version, question.args));

@@ -68,7 +68,7 @@ fn inquiry(session: &Session, run: &Open) -> Option<Inquiry> {
     }
     let findings = recover::form(session, run);
     let (policy, request) = (findings.policy?, findings.request?);
-    let endpoint = session.config.endpoints.iter().find(|e| Some(&e.name) == policy.endpoint.as_ref())?;
+    let endpoint = session.config.endpoints().iter().find(|e| Some(&e.name) == policy.endpoint.as_ref())?;
     let accepted = run.status_url.as_deref().and_then(|url| Url::parse(url).ok());
     let url = match (&accepted, render::status_url(endpoint, run.run_id)) {
         (_, Some(url)) => url,
@@ -82,7 +82,7 @@ fn inquiry(session: &Session, run: &Open) -> Option<Inquiry> {
         key: None,
         terms: recover::terms(run, policy),
         request,
-        egress: Arc::clone(&session.config.egress),
+        egress: Arc::clone(session.config.egress()),
     };
     Some(Inquiry { delivery, url, accepted: run.was_accepted, is_over: run.left_ms <= 0.0 })
 }

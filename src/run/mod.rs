@@ -23,6 +23,8 @@ pub mod jobs;
 pub mod leases;
 pub mod observe;
 pub mod pick;
+mod plans;
+mod record;
 pub mod recover;
 pub mod request;
 pub mod request_all;

@@ -148,7 +148,7 @@ fn resume(session: &Session, orphan: &Open, findings: &Findings) -> Option<(Deli
         ),
         terms: terms(orphan, policy),
         request,
-        egress: Arc::clone(&session.config.egress),
+        egress: Arc::clone(session.config.egress()),
     };
     Some((delivery, url))
 }

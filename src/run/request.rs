@@ -9,6 +9,7 @@ use super::breaker;
 use super::crowd;
 use super::depth;
 use super::gates::{self, Disk, Findings, Question};
+use super::record::{Leased, record};
 use super::session::Session;
 use super::wait;
 use crate::domain::call::{Call, Raw};
@@ -16,18 +17,13 @@ use crate::domain::decide::{self, PortAnswer};
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
-use crate::domain::permit::{self, Claims};
-use crate::domain::state::{self, Cause, RunStatus};
+use crate::domain::state::RunStatus;
 use crate::domain::via::{Source, Via};
-use crate::domain::{canonical, job, lane, lease};
-use crate::error;
-use crate::pg::fail_point::{self, Point};
+use crate::domain::{canonical, lease};
 use crate::pg::rows::Row;
-use crate::pg::{lock, log, user};
+use crate::pg::{lock, user};
 use crate::store::extension::Extension;
-use crate::store::ledger::{self, NewRun};
-use crate::store::queue::Place;
-use crate::store::{event, extension, grant, queue, role};
+use crate::store::{extension, grant, ledger, role};
 
 /// What is known of the worker that would send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +98,7 @@ pub(super) fn in_session(
 pub(super) struct Requester {
     /// The role.
     pub(super) oid: pgrx::pg_sys::Oid,
-    name: String,
+    pub(super) name: String,
 }
 
 impl Requester {
@@ -164,7 +160,7 @@ pub(super) fn request(
 
 /// Other runs of the tool, and the queue's depth, which may refuse, and the endpoint's breaker, which may warn. Before toggle, guard and lease, so that
 /// a flood is cheap to refuse.
-fn ask_capacity(
+pub(super) fn ask_capacity(
     session: &mut Session,
     requester: &Requester,
     via: &Via,
@@ -222,14 +218,6 @@ fn key_hash(process_run_id: Uuid, call: &Call) -> i64 {
     i64::from_be_bytes(std::array::from_fn(|i| digest[i]))
 }
 
-/// What became of a run's lease at its request.
-struct Leased {
-    key: Option<String>,
-    token: Option<i64>,
-    /// It is taken when the run is.
-    waits: bool,
-}
-
 /// The lease gate: taken for a run that is otherwise admitted, looked at for a plan, left for later where the run waits.
 fn ask_lease(
     session: &Session,
@@ -264,20 +252,20 @@ fn ask_lease(
     let taken = !decision.blocks();
     findings.decisions.push(decision);
     match key {
-        Some(key) if taken => Ok(Leased { token: grant::record(key, question.run_id, ttl_s)?, ..none }),
+        Some(_) if taken => Ok(Leased { token: Some(ledger::next_token()?), ..none }),
         _ => Ok(none),
     }
 }
 
 /// A plan takes no lease, and its decision says so.
-fn peeked(mut decision: Decision) -> Decision {
+pub(super) fn peeked(mut decision: Decision) -> Decision {
     if decision.reason == "ok" && decision.inputs.get("key").is_some() {
         decision.message = "nobody holds the lease now".into();
     }
     decision
 }
 
-fn warn_of_worker(session: &Session, worker: WorkerFacts, mode: Mode, findings: &mut Findings) {
+pub(super) fn warn_of_worker(session: &Session, worker: WorkerFacts, mode: Mode, findings: &mut Findings) {
     let inputs =
         json!({"preloaded": worker.preloaded, "alive": worker.alive, "same_database": session.instance.is_here});
     let warning = if !session.instance.is_here {
@@ -293,106 +281,5 @@ fn warn_of_worker(session: &Session, worker: WorkerFacts, mode: Mode, findings: 
         && (mode == Mode::Plan || gate::first_block(&findings.decisions).is_none())
     {
         findings.decisions.push(Decision::warn(Gate::Worker, reason, message, inputs));
-    }
-}
-
-fn record(
-    session: &Session,
-    requester: &Requester,
-    via: &Via,
-    call: &Call,
-    question: &Question<'_>,
-    findings: &Findings,
-    lease: &Leased,
-) -> Result<Requested, DotError> {
-    let (status, block) = first_state(call.mode, findings)?;
-    let admitted = status == RunStatus::Queued;
-    let request = findings.request.as_ref().map(|order| order.clone().with_token(lease.token).masked());
-    let gates = findings.to_json();
-    let policy = findings.policy.as_ref().filter(|_| admitted);
-    let new = NewRun {
-        run_id: question.run_id,
-        process_run_id: question.process_run_id,
-        code: &call.code,
-        mode: call.mode,
-        status,
-        reason: block.map(|b| b.reason.as_str()),
-        message: block.map(|b| b.message.as_str()),
-        idempotency_key: &call.idempotency_key,
-        args: &call.args,
-        engine: findings.tool.as_ref().map(|tool| tool.engine.as_str()),
-        fingerprint: findings.fingerprint.as_deref(),
-        request: request.as_ref(),
-        gates: &gates,
-        lease_key: lease.key.as_deref(),
-        fencing_token: lease.token,
-        start_by_s: policy.map(|policy| policy.start_by_s.min(via.start_by_s.unwrap_or(i64::MAX).max(1))),
-        finish_by_s: policy.map(|policy| policy.finish_by_s),
-        requested_by: &requester.name,
-        requested_by_oid: requester.oid,
-        via,
-    };
-    let row = ledger::insert(&new)?.ok_or_else(|| error::internal("the idempotency key was taken meanwhile"))?;
-    event::born(question.run_id, status)?;
-    if admitted {
-        let place = Place {
-            lane: lane::of(requester.oid.to_u32(), &call.code),
-            code: &call.code,
-            endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
-            lease_wait: lease.waits,
-            followed: via.source == Source::Request,
-            alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
-        };
-        let claims = claims(call, via, question, requester, lease);
-        queue::push(question.run_id, place, &permit::issue(&session.instance.permit_key, &claims))?;
-    } else if let Some(block) = block.filter(|block| call.mode.calls_engine() && !is_tried_again(via, block)) {
-        log_refusal(question.run_id, call, block);
-    }
-    fail_point::at(Point::RequestBeforeReturn, &call.code);
-    Ok(Requested { row, run_id: question.run_id, status, admitted })
-}
-
-/// The state that a run is born in, and the decision that refuses it.
-fn first_state(mode: Mode, findings: &Findings) -> Result<(RunStatus, Option<&Decision>), DotError> {
-    let block = match mode {
-        Mode::Plan => gate::first_plan_block(&findings.decisions),
-        Mode::Verify | Mode::Apply => gate::first_block(&findings.decisions),
-    };
-    let cause = match (block, mode) {
-        (Some(_), _) => Cause::Refused,
-        (None, Mode::Plan) => Cause::PlanMade,
-        (None, Mode::Verify | Mode::Apply) => Cause::Admitted,
-    };
-    let status = state::next(mode, None, cause).ok_or_else(|| error::internal("a run without a first state"))?;
-    Ok((status, block))
-}
-
-/// A job that waits is asked for every few seconds, and says so itself.
-fn is_tried_again(via: &Via, block: &Decision) -> bool {
-    via.source == Source::Job && job::is_put_off(&block.reason)
-}
-
-/// The caller may roll back, and with it goes the row; the server's log keeps the refusal in any case.
-fn log_refusal(run_id: Uuid, call: &Call, block: &Decision) {
-    let (gate, reason) = (block.gate.as_str(), &block.reason);
-    log::line(&format!("dot_wrapper: run {run_id} of {} ({}) refused by gate {gate}: {reason}", call.code, call.mode));
-}
-
-fn claims<'a>(
-    call: &'a Call,
-    via: &Via,
-    question: &Question<'_>,
-    requester: &Requester,
-    lease: &'a Leased,
-) -> Claims<'a> {
-    Claims {
-        run_id: question.run_id,
-        process_run_id: question.process_run_id,
-        code: &call.code,
-        mode: call.mode,
-        args: &call.args,
-        requested_by: requester.oid.to_u32(),
-        lease_key: lease.key.as_deref(),
-        source: via.source,
     }
 }

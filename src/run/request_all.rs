@@ -3,10 +3,12 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::plans;
 use super::request::{self, Requested, Requester, WorkerFacts};
 use super::session::Session;
 use crate::domain::call::{self, Call, Raw};
 use crate::domain::error::{DotError, SqlState};
+use crate::domain::mode::Mode;
 use crate::domain::via::Via;
 use crate::store::extension;
 
@@ -35,6 +37,9 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
             args: args.clone(),
             idempotency_key: String::new(),
         };
+        if mode == Mode::Plan {
+            return plans::all(&mut session, &requester, worker, &call(String::new()), &codes);
+        }
         codes
             .into_iter()
             .map(|code| request::request(&mut session, &requester, worker, &Via::call(), &call(code)))

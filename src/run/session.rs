@@ -2,6 +2,7 @@
 //! once, so that all decisions of the batch rest on the same facts.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::domain::decide;
 use crate::domain::error::DotError;
@@ -28,7 +29,7 @@ pub struct Session {
     tools: Result<HashMap<String, Result<Vec<Tool>, String>>, String>,
     toggle: Option<Decision>,
     guard: Option<Decision>,
-    closures: Option<Vec<Closure>>,
+    closures: Option<Rc<Vec<Closure>>>,
 }
 
 impl Session {

@@ -1,10 +1,14 @@
 //! `dot_wrapper.breaker` and `breaker_order`: circuit breakers as the worker left them, and what operators ordered.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use super::kept::{self, Slot};
 use super::spi;
 use crate::domain::breaker::{Breaker, Order, State};
 use crate::domain::error::DotError;
+use crate::pg::fresh::Class;
 use crate::pg::rows::Row;
 
 /// Notes an order; the endpoint's row of the view. `None` when there is no such endpoint.
@@ -116,7 +120,16 @@ pub struct Closure {
 ///
 /// # Errors
 /// XX000 only.
-pub fn closures(schema: &str) -> Result<Vec<Closure>, DotError> {
+pub fn closures(schema: &str) -> Result<Rc<Vec<Closure>>, DotError> {
+    // Time alone ends closures, and begins none.
+    kept::read(&CLOSURES, Class::Breakers, || look(schema), Vec::is_empty)
+}
+
+thread_local! {
+    static CLOSURES: Slot<Vec<Closure>> = const { RefCell::new(None) };
+}
+
+fn look(schema: &str) -> Result<Vec<Closure>, DotError> {
     let sql = format!(
         "SELECT b.endpoint, CASE b.state WHEN 'closed' THEN 'paused' ELSE b.state END,
                 CASE WHEN NOT b.forced

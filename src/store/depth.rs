@@ -2,6 +2,8 @@
 
 use super::spi;
 use crate::domain::error::DotError;
+use crate::error;
+use crate::pg::object;
 
 /// Which of the waiting runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +21,8 @@ pub enum Of<'a> {
 /// # Errors
 /// XX000 only.
 pub fn pushed() -> Result<i64, DotError> {
-    let sql = "SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM dot_wrapper.dot_queue_seq_seq s";
-    Ok(spi::row(sql, &[], |row| spi::need(row, 1))?.unwrap_or(0))
+    let sequence = object::find_relation(c"dot_queue_seq_seq", c"dot_wrapper");
+    sequence.map(object::last_value).ok_or_else(|| error::internal("no sequence dot_queue_seq_seq"))
 }
 
 /// How many wait, counting no further than `limit`: what has been committed, and what this transaction has put in.

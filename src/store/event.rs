@@ -4,12 +4,13 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::extension;
 use super::ledger::list;
 use super::spi;
 use crate::domain::canonical;
 use crate::domain::error::DotError;
 use crate::domain::seal::{self, EventFacts};
-use crate::domain::state::RunStatus;
+use crate::pg::session;
 
 /// What marks events as ours: see `domain::seal`. Read once for a statement.
 pub struct Marker(Vec<u8>);
@@ -20,26 +21,19 @@ impl Marker {
     /// # Errors
     /// XX000 only.
     pub fn load() -> Result<Marker, DotError> {
-        let key = spi::row("SELECT i.permit_key FROM dot_wrapper.instance i", &[], |row| spi::need(row, 1))?;
-        Ok(Marker(key.unwrap_or_default()))
+        let instance = extension::find_instance(session::system_identifier())?;
+        Ok(Marker(instance.map(|instance| instance.permit_key).unwrap_or_default()))
     }
 
     /// The mark; `None` where there is no key, as in a database that was restored.
     pub fn mark(&self, facts: &EventFacts<'_>) -> Option<Vec<u8>> {
         (!self.0.is_empty()).then(|| seal::mark(&self.0, facts).to_vec())
     }
-}
 
-/// Records a run's first state. The gates' decisions are in the run's own row.
-///
-/// # Errors
-/// XX000 only.
-pub fn born(run_id: Uuid, status: RunStatus) -> Result<(), DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $2, $2, $3)";
-    let (event, detail) = (status.as_str(), serde_json::json!({}));
-    let facts = EventFacts { run_id, event, attempt: None, from_status: None, to_status: Some(event), detail: &detail };
-    let mark = Marker::load()?.mark(&facts);
-    spi::run(sql, &[spi::uuid(run_id).into(), event.into(), mark.into()]).map(drop)
+    /// The same, as it is.
+    pub fn bytes(&self, facts: &EventFacts<'_>) -> Option<[u8; seal::MARK]> {
+        (!self.0.is_empty()).then(|| seal::mark(&self.0, facts))
+    }
 }
 
 /// A remark: something that happened to a run without changing its state.

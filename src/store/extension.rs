@@ -1,10 +1,14 @@
 //! Which extension this is: its owner, its schema, its instance row. How to act as its owner.
 
+use std::cell::RefCell;
+
 use pgrx::pg_sys;
 use serde_json::json;
 
+use super::kept::{self, Slot};
 use super::spi;
 use crate::domain::error::{DotError, SqlState};
+use crate::pg::fresh::Class;
 use crate::pg::session;
 use crate::pg::user::{self, Trust};
 use crate::pg::{lock, object};
@@ -94,9 +98,17 @@ const INSTALLED: &str = "SELECT e.oid, e.extowner, pg_catalog.quote_ident(n.nspn
                FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
                WHERE e.extname = 'dot_wrapper'";
 
-/// What is installed, and its version.
+/// What is installed, and its version: as it is now, whatever the transaction's snapshot shows.
 fn installed() -> Result<Option<(Extension, String)>, DotError> {
-    spi::row(INSTALLED, &[], found)
+    let Some(row) = object::find_extension(c"dot_wrapper") else { return Ok(None) };
+    let Some(schema) = object::schema_name(row.schema) else { return Ok(None) };
+    let extension = Extension {
+        oid: row.oid,
+        owner: row.owner,
+        schema: pgrx::spi::quote_identifier(schema),
+        schema_oid: row.schema,
+    };
+    Ok(Some((extension, row.version)))
 }
 
 /// What is installed, for a function that only reads: also on a standby. `None` when it is not here.
@@ -146,6 +158,16 @@ pub fn instance(system_identifier: u64) -> Result<Instance, DotError> {
 /// # Errors
 /// XX000 only.
 pub fn find_instance(system_identifier: u64) -> Result<Option<Instance>, DotError> {
+    let found = kept::read(&INSTANCE, Class::Settings, || read_instance(system_identifier), |_| true)?;
+    Ok(Option::clone(&found))
+}
+
+thread_local! {
+    /// There is one system identifier in a server.
+    static INSTANCE: Slot<Option<Instance>> = const { RefCell::new(None) };
+}
+
+fn read_instance(system_identifier: u64) -> Result<Option<Instance>, DotError> {
     let sql = "SELECT i.system_identifier = $1::numeric
                       AND i.database_oid = (SELECT d.oid FROM pg_catalog.pg_database d
                                             WHERE d.datname = pg_catalog.current_database())

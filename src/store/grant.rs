@@ -1,7 +1,8 @@
 //! `dot_wrapper.lease_grant`: which run was granted which lease last, and its fencing token.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::extension::Extension;
@@ -189,38 +190,45 @@ pub fn due_in_ms() -> Result<Option<f64>, DotError> {
     Ok(spi::rows_by_index(sql, &[], |row| row.get::<f64>(1))?.into_iter().next().flatten())
 }
 
-/// True when a lease on this key is live, as far as the lease table can be read; `None` when it is not a table of a
-/// trusted owner with the columns, of built-in types, that we know. Read as its owner.
+/// True when a lease on this key is live: see [`held`].
 ///
 /// # Errors
 /// XX000 only.
 pub fn is_held(extension: &Extension, key: &str) -> Result<Option<bool>, DotError> {
+    let held = held(extension, std::slice::from_ref(&key.to_owned()))?;
+    Ok(held.map(|held| !held.is_empty()))
+}
+
+/// The keys among these whose leases are live, as far as the lease table can be read; `None` when it is not a table of a
+/// trusted owner with the columns, of built-in types, that we know. Read as its owner.
+///
+/// # Errors
+/// XX000 only.
+pub fn held(extension: &Extension, keys: &[String]) -> Result<Option<HashSet<String>>, DotError> {
     let Some(table) = object::lock_relation(c"dot_iu_runtime_lease", extension.schema_oid, Use::Read) else {
         return Ok(None);
     };
-    let known = "SELECT count(*) = 2 FROM pg_catalog.pg_attribute a
-                 WHERE a.attrelid = $1 AND NOT a.attisdropped
-                   AND (a.attname, a.atttypid) IN (('lease_key', 'text'::regtype), ('expires_at', 'timestamptz'::regtype))";
-    let fits = spi::row(known, &[table.oid.into()], |row| row.get::<bool>(1))?.flatten() == Some(true);
+    let fits = object::column_type(table.oid, c"lease_key") == Some(pg_sys::TEXTOID)
+        && object::column_type(table.oid, c"expires_at") == Some(pg_sys::TIMESTAMPTZOID);
     if !fits || !matches!(table.kind, 'r' | 'p') || !extension.trusts(table.owner) {
         return Ok(None);
     }
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM {0}.dot_iu_runtime_lease l
-                        WHERE pg_catalog.to_regclass('{1}.dot_iu_runtime_lease') OPERATOR(pg_catalog.=) $2
-                          AND l.lease_key OPERATOR(pg_catalog.=) $1
-                          AND l.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp())",
+        "SELECT l.lease_key FROM {0}.dot_iu_runtime_lease l
+         WHERE pg_catalog.to_regclass('{1}.dot_iu_runtime_lease') OPERATOR(pg_catalog.=) $2
+           AND l.lease_key OPERATOR(pg_catalog.=) ANY ($1)
+           AND l.expires_at OPERATOR(pg_catalog.>) pg_catalog.clock_timestamp()",
         extension.schema,
         extension.schema.replace('\'', "''")
     );
     let path = format!("{}, pg_temp", extension.schema);
     let looked = xact::subtransaction(|| {
         user::run_as(table.owner, Trust::Foreign, &path, || {
-            spi::row(&sql, &[key.into(), table.oid.into()], |row| spi::need(row, 1))
+            spi::steady_rows(&sql, &[keys.to_vec().into(), table.oid.into()], |row| spi::need::<String>(row, 1))
         })
     });
     match looked {
-        Ok(held) => held,
+        Ok(held) => Ok(Some(held?.into_iter().collect())),
         Err(caught) if caught.is_retryable_or_cancel() => caught.raise(),
         Err(_) => Ok(None),
     }

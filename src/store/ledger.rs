@@ -4,13 +4,18 @@ use pgrx::JsonB;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::event::Marker;
+use super::queue::Place;
 use super::spi;
 use crate::domain::call::Call;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
+use crate::domain::seal::EventFacts;
 use crate::domain::state::RunStatus;
 use crate::domain::via::Via;
 use crate::error;
+use crate::pg::json::JsonText;
+use crate::pg::object;
 use crate::pg::rows::Row;
 use crate::pg::settings;
 
@@ -59,30 +64,53 @@ pub struct NewRun<'a> {
     pub via: &'a Via,
 }
 
-/// Records a run; its row. `None` when an admitted run of the same key is there already.
+/// What an admitted run has besides.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted<'a> {
+    /// Its place in the queue.
+    pub place: Place<'a>,
+    /// Its permit.
+    pub permit: &'a [u8],
+    /// Seconds that the lease, which it was granted with the token, lasts.
+    pub lease_ttl_s: i64,
+}
+
+/// The next fencing token, larger than any before.
 ///
 /// # Errors
 /// XX000 only.
-pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
-    let sql = "INSERT INTO dot_wrapper.dot_run AS r
-        (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
-         request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
-         requested_at, finished_at, finish_by, source, source_ref, actor)
-        SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
-               t.now + make_interval(secs => $16), $17::name, $18, $19, t.now, CASE WHEN $19 THEN NULL ELSE t.now END,
-               t.now + make_interval(secs => $20), $21, $22, $23
-        FROM (SELECT clock_timestamp() AS now) t
-        ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING
-        RETURNING r";
+pub fn next_token() -> Result<i64, DotError> {
+    let sequence = object::find_relation(c"fencing_token_seq", c"dot_wrapper");
+    sequence.and_then(object::next_value).ok_or_else(|| error::internal("no sequence fencing_token_seq"))
+}
+
+/// Records a run, its first event, and for an admitted one its place in the queue and its lease's grant, in one statement; the
+/// run's row. `None` when an admitted run of the same key is there already.
+///
+/// # Errors
+/// XX000 only.
+pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Option<Row>, DotError> {
+    let status = run.status.as_str();
+    let detail = serde_json::json!({});
+    let facts = EventFacts {
+        run_id: run.run_id,
+        event: status,
+        attempt: None,
+        from_status: None,
+        to_status: Some(status),
+        detail: &detail,
+    };
+    let mark = Marker::load()?.bytes(&facts);
     #[allow(clippy::cast_precision_loss)] // at most 5,184,000
     let seconds = |value: Option<i64>| value.map(|s| s as f64);
-    let json = |value: &Value| JsonB(value.clone());
-    let args = [
+    let json = |value: &Value| JsonText(value.to_string());
+    let mut args = Vec::with_capacity(34);
+    args.extend([
         spi::uuid(run.run_id).into(),
         spi::uuid(run.process_run_id).into(),
         run.code.into(),
         run.mode.as_str().into(),
-        run.status.as_str().into(),
+        status.into(),
         run.reason.into(),
         run.message.into(),
         run.idempotency_key.into(),
@@ -101,8 +129,155 @@ pub fn insert(run: &NewRun<'_>) -> Result<Option<Row>, DotError> {
         run.via.source.as_str().into(),
         run.via.source_ref.as_deref().into(),
         run.via.actor.as_deref().into(),
+        mark.as_ref().map(|mark| &mark[..]).into(),
+    ]);
+    if let Some(Admitted { place, permit, lease_ttl_s }) = admitted {
+        args.extend([
+            place.lane.into(),
+            place.endpoint.into(),
+            (*permit).into(),
+            place.lease_wait.into(),
+            place.followed.into(),
+            place.alike.into(),
+        ]);
+        if run.fencing_token.is_some() {
+            args.push(i32::try_from(*lease_ttl_s).unwrap_or(i32::MAX).into());
+        }
+    }
+    spi::steady_row(statement(admitted.is_some(), run.fencing_token.is_some()), &args, |row| spi::need(row, 1))
+}
+
+macro_rules! statement {
+    ($conflict:literal, $rest:literal) => {
+        concat!(
+            "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+                (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
+                 request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
+                 requested_at, finished_at, finish_by, source, source_ref, actor)
+                SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15,
+                       t.now + make_interval(secs => $16), $17::name, $18, $19, t.now, CASE WHEN $19 THEN NULL ELSE t.now END,
+                       t.now + make_interval(secs => $20), $21, $22, $23
+                FROM (SELECT clock_timestamp() AS now) t ",
+            $conflict,
+            " RETURNING r),
+             event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) SELECT $1, $5, $5, $24 FROM run)",
+            $rest,
+            " SELECT run.r FROM run"
+        )
+    };
+}
+
+/// The statement's text: with the parameters of an admitted run, and with a lease's.
+fn statement(admitted: bool, leased: bool) -> &'static str {
+    match (admitted, leased) {
+        (false, _) => statement!("", ""),
+        (true, false) => statement!(
+            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING",
+            ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
+                SELECT $1, 'queued', $25, $3, $26, $27, $28, $29, $30 FROM run)"
+        ),
+        (true, true) => statement!(
+            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING",
+            ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
+                SELECT $1, 'queued', $25, $3, $26, $27, $28, $29, $30 FROM run),
+              lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
+                SELECT $14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31),
+                       clock_timestamp() + make_interval(secs => $31 / 3.0) FROM run
+                ON CONFLICT (lease_key) DO UPDATE
+                SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
+                    expires_at = excluded.expires_at, renew_at = excluded.renew_at)"
+        ),
+    }
+}
+
+/// Plans of one call, to be recorded at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Plans<'a> {
+    /// The process run of them all.
+    pub process_run_id: Uuid,
+    /// The caller's arguments.
+    pub args: &'a Value,
+    /// The requesting role.
+    pub requested_by: &'a str,
+    /// Its OID.
+    pub requested_by_oid: pgrx::pg_sys::Oid,
+    /// In the order in which they are recorded.
+    pub plans: &'a [Plan],
+}
+
+/// One of them; see [`NewRun`]. JSON is text.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Minted by the caller.
+    pub run_id: Uuid,
+    /// Tool code.
+    pub code: String,
+    /// Refused or planned.
+    pub status: RunStatus,
+    /// Why, for machines.
+    pub reason: Option<String>,
+    /// Why, for people.
+    pub message: Option<String>,
+    /// The tool's engine.
+    pub engine: Option<String>,
+    /// See `domain::render::fingerprint`.
+    pub fingerprint: Option<String>,
+    /// The request, masked.
+    pub request: Option<String>,
+    /// The gates' decisions.
+    pub gates: String,
+    /// The lease's key.
+    pub lease_key: Option<String>,
+}
+
+/// Records plans and their first events; their rows, in the same order.
+///
+/// # Errors
+/// XX000 only.
+pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
+    let sql = "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+            (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint, request,
+             gates, lease_key, requested_by, requested_by_oid, admitted, requested_at, finished_at, source)
+            SELECT t.run_id, $1, t.code, 'plan', t.status, t.reason, t.message, '', $2, t.engine, t.fingerprint, t.request::jsonb,
+                   t.gates::jsonb, t.lease_key, $3::name, $4, false, t.now, t.now, 'call'
+            FROM (SELECT x.*, clock_timestamp() AS now
+                  FROM unnest($5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                       AS x (run_id, code, status, reason, message, engine, fingerprint, request, gates, lease_key)) t
+            RETURNING r),
+        event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
+            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
+        SELECT run.r, (run.r).run_id FROM run";
+    let marker = Marker::load()?;
+    let detail = serde_json::json!({});
+    let mark = |plan: &Plan| {
+        let (run_id, event) = (plan.run_id, plan.status.as_str());
+        let to_status = Some(event);
+        marker.mark(&EventFacts { run_id, event, attempt: None, from_status: None, to_status, detail: &detail })
+    };
+    let texts = |text: fn(&Plan) -> Option<String>| all.plans.iter().map(text).collect::<Vec<_>>();
+    let args = [
+        spi::uuid(all.process_run_id).into(),
+        JsonText(all.args.to_string()).into(),
+        all.requested_by.into(),
+        all.requested_by_oid.into(),
+        all.plans.iter().map(|plan| spi::uuid(plan.run_id)).collect::<Vec<_>>().into(),
+        texts(|plan| Some(plan.code.clone())).into(),
+        texts(|plan| Some(plan.status.as_str().to_owned())).into(),
+        texts(|plan| plan.reason.clone()).into(),
+        texts(|plan| plan.message.clone()).into(),
+        texts(|plan| plan.engine.clone()).into(),
+        texts(|plan| plan.fingerprint.clone()).into(),
+        texts(|plan| plan.request.clone()).into(),
+        texts(|plan| Some(plan.gates.clone())).into(),
+        texts(|plan| plan.lease_key.clone()).into(),
+        all.plans.iter().map(mark).collect::<Vec<_>>().into(),
     ];
-    spi::row(sql, &args, |row| spi::need(row, 1))
+    let rows = spi::steady_rows(sql, &args, |row| Ok((spi::need::<Row>(row, 1)?, spi::need_uuid(row, 2)?)))?;
+    let in_order = rows.iter().map(|(_, run_id)| *run_id).eq(all.plans.iter().map(|plan| plan.run_id));
+    if !in_order {
+        return Err(error::internal("plans came back in another order"));
+    }
+    Ok(rows.into_iter().map(|(row, _)| row).collect())
 }
 
 /// The admitted run of a key.

@@ -1,15 +1,19 @@
 //! The substrate's functions: which ones are bound, and calling them as their owner, never as more.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use pgrx::datum::DatumWithOid;
 use pgrx::pg_sys;
 use serde_json::Value;
 
+use super::kept::{self, Slot};
 use super::spi;
 use crate::domain::decide::PortAnswer;
 use crate::domain::error::DotError;
 use crate::pg::caught::{LOCK_NOT_AVAILABLE, QUERY_CANCELED};
+use crate::pg::fresh::Class;
 use crate::pg::user::{self, Trust};
 use crate::pg::{limit, object, session, xact};
 
@@ -84,7 +88,13 @@ pub struct Function {
 
 /// All ports: a function, or why there is none.
 #[derive(Clone, Debug)]
-pub struct Ports(Vec<(Name, Result<Function, String>)>);
+pub struct Ports(Rc<Found>);
+
+type Found = Vec<(Name, Result<Function, String>)>;
+
+thread_local! {
+    static KEPT: Slot<Found> = const { RefCell::new(None) };
+}
 
 const FUNCTION_COLUMNS: &str = "f.oid, f.proowner, quote_ident(n.nspname), \
     quote_ident(n.nspname) || '.' || quote_ident(f.proname), oidvectortypes(f.proargtypes), \
@@ -100,6 +110,10 @@ const FUNCTION_JOINS: &str = "LEFT JOIN pg_catalog.pg_namespace n ON n.oid = f.p
 /// # Errors
 /// XX000 only.
 pub fn load() -> Result<Ports, DotError> {
+    kept::read(&KEPT, Class::Settings, look, |_| true).map(Ports)
+}
+
+fn look() -> Result<Found, DotError> {
     // OFFSET 0 keeps the look by name a look by name: joined as a whole, all functions of the database would be spelled out,
     // which costs some milliseconds in every call.
     let sql = format!(
@@ -130,7 +144,7 @@ pub fn load() -> Result<Ports, DotError> {
             None => Err("it was never bound".to_owned()),
         }
     };
-    Ok(Ports(Name::ALL.into_iter().map(|name| (name, find(name))).collect()))
+    Ok(Name::ALL.into_iter().map(|name| (name, find(name))).collect())
 }
 
 /// Looks one function up.

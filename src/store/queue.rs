@@ -22,8 +22,6 @@ use crate::domain::state::RunStatus;
 pub struct Place<'a> {
     /// See `domain::lane`.
     pub lane: i64,
-    /// Tool code.
-    pub code: &'a str,
     /// The endpoint's name.
     pub endpoint: &'a str,
     /// Without its lease, for which it waits.
@@ -32,27 +30,6 @@ pub struct Place<'a> {
     pub followed: bool,
     /// What others like it find it by; `None`: it stands for itself.
     pub alike: Option<i64>,
-}
-
-/// Puts an admitted run into the queue.
-///
-/// # Errors
-/// XX000 only.
-pub fn push(run_id: Uuid, place: Place<'_>, permit: &[u8]) -> Result<(), DotError> {
-    let sql =
-        "INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-               VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7, $8)";
-    let args = [
-        spi::uuid(run_id).into(),
-        place.lane.into(),
-        place.code.into(),
-        place.endpoint.into(),
-        permit.into(),
-        place.lease_wait.into(),
-        place.followed.into(),
-        place.alike.into(),
-    ];
-    spi::run(sql, &args).map(drop)
 }
 
 /// Notes that the worker takes up this run and nothing else, until `transition` says how that went.

@@ -3,20 +3,21 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 
 use pgrx::datum::DatumWithOid;
-use pgrx::pg_sys::PgOid;
-use pgrx::spi::{OwnedPreparedStatement, Result as SpiResult, Spi, SpiHeapTupleData};
+use pgrx::spi::{Result as SpiResult, Spi, SpiHeapTupleData};
 
 use crate::domain::error::DotError;
 use crate::error;
 use crate::pg::session;
+pub use crate::pg::statement::Planned;
+use crate::pg::statement::Statement;
 
 thread_local! {
     /// Plans of this session. Statement texts are constants but for the API schema's name, so the map stays small.
-    static PLANS: RefCell<HashMap<String, Rc<OwnedPreparedStatement>>> = RefCell::new(HashMap::new());
+    static PLANS: RefCell<HashMap<String, Rc<Statement>>> = RefCell::new(HashMap::new());
 }
 
 /// Runs a statement and reads its rows. Sees what earlier statements of the transaction did.
@@ -28,14 +29,48 @@ pub fn rows<T>(
     args: &[DatumWithOid<'_>],
     read: impl Fn(&SpiHeapTupleData<'_>) -> SpiResult<T>,
 ) -> Result<Vec<T>, DotError> {
-    Spi::connect_mut(|client| {
-        let plan = plan(client, sql, args)?;
-        let table = client.update(&*plan, None, args)?;
-        table.map(|row| read(&row)).collect::<SpiResult<Vec<T>>>()
-    })
-    .map_err(|e| {
-        error::internal(format_args!("{e} in: {}", sql.split_whitespace().take(8).collect::<Vec<_>>().join(" ")))
-    })
+    let mut found = Vec::new();
+    run_as(Planned::AsItGoes, sql, args, |row| {
+        found.push(read(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// As [`rows`], for a statement whose plan does not depend on its parameters: it is planned once and kept.
+///
+/// # Errors
+/// As [`rows`].
+pub fn steady_rows<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    read: impl Fn(&SpiHeapTupleData<'_>) -> SpiResult<T>,
+) -> Result<Vec<T>, DotError> {
+    let mut found = Vec::new();
+    run_as(Planned::Once, sql, args, |row| {
+        found.push(read(row)?);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// As [`steady_rows`], for a statement that gives at most one row.
+///
+/// # Errors
+/// As [`rows`].
+pub fn steady_row<T>(
+    sql: &str,
+    args: &[DatumWithOid<'_>],
+    read: impl Fn(&SpiHeapTupleData<'_>) -> SpiResult<T>,
+) -> Result<Option<T>, DotError> {
+    let mut found = None;
+    run_as(Planned::Once, sql, args, |row| {
+        if found.is_none() {
+            found = Some(read(row)?);
+        }
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// As [`rows`], for a statement of the worker's that finds every row by an index, however many it is given and whatever is known
@@ -48,12 +83,11 @@ pub fn rows_by_index<T>(
     args: &[DatumWithOid<'_>],
     read: impl Fn(&SpiHeapTupleData<'_>) -> SpiResult<T>,
 ) -> Result<Vec<T>, DotError> {
-    session::with_settings(BY_INDEX, || rows(sql, args, read))
+    session::with_settings(BY_INDEX, || steady_rows(sql, args, read))
 }
 
 /// What leaves the planner nothing but nested loops over indexes.
 const BY_INDEX: &[(&CStr, &CStr)] = &[
-    (c"plan_cache_mode", c"force_generic_plan"),
     (c"enable_seqscan", c"off"),
     (c"enable_bitmapscan", c"off"),
     (c"enable_hashjoin", c"off"),
@@ -94,11 +128,7 @@ pub fn row<T>(
 /// # Errors
 /// As [`rows`].
 pub fn run(sql: &str, args: &[DatumWithOid<'_>]) -> Result<usize, DotError> {
-    Spi::connect_mut(|client| {
-        let plan = plan(client, sql, args)?;
-        Ok::<_, pgrx::spi::Error>(client.update(&*plan, None, args)?.len())
-    })
-    .map_err(error::internal)
+    run_as(Planned::AsItGoes, sql, args, |_| Ok(()))
 }
 
 /// Runs a command that takes no parameters and is not worth a plan that is kept: DDL.
@@ -109,18 +139,27 @@ pub fn once(sql: &str) -> Result<(), DotError> {
     Spi::connect_mut(|client| client.update(sql, None, &[]).map(drop)).map_err(error::internal)
 }
 
-fn plan(
-    client: &pgrx::spi::SpiClient<'_>,
+fn run_as(
+    planned: Planned,
     sql: &str,
     args: &[DatumWithOid<'_>],
-) -> SpiResult<Rc<OwnedPreparedStatement>> {
-    if let Some(plan) = PLANS.with_borrow(|plans| plans.get(sql).cloned()) {
-        return Ok(plan);
+    row: impl FnMut(&SpiHeapTupleData<'_>) -> SpiResult<()>,
+) -> Result<usize, DotError> {
+    let defect = |why: String| {
+        error::internal(format_args!("{why} in: {}", sql.split_whitespace().take(8).collect::<Vec<_>>().join(" ")))
+    };
+    let statement = statement(planned, sql, args).ok_or_else(|| defect("cannot be prepared".to_owned()))?;
+    statement.run(args, row).map_err(|why| defect(why.to_string()))
+}
+
+fn statement(planned: Planned, sql: &str, args: &[DatumWithOid<'_>]) -> Option<Rc<Statement>> {
+    if let Some(known) = PLANS.with_borrow(|plans| plans.get(sql).cloned()) {
+        return Some(known);
     }
-    let types: Vec<PgOid> = args.iter().map(|arg| PgOid::from(arg.oid())).collect();
-    let plan = Rc::new(client.prepare_mut(sql, &types)?.keep());
-    PLANS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), Rc::clone(&plan)));
-    Ok(plan)
+    let types: Vec<_> = args.iter().map(DatumWithOid::oid).collect();
+    let made = Rc::new(Statement::prepare(&CString::new(sql).ok()?, &types, planned)?);
+    PLANS.with_borrow_mut(|plans| plans.insert(sql.to_owned(), Rc::clone(&made)));
+    Some(made)
 }
 
 /// Reads a column that is never NULL.
