@@ -172,7 +172,7 @@ CREATE TABLE dot_wrapper.lease_grant (
     renew_at timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.lease_grant IS 'Which run was last granted which lease, and its token. The lease itself is the substrate''s.';
-COMMENT ON COLUMN dot_wrapper.lease_grant.renew_at IS 'When the worker looks after it: a third of its time after it was granted; -infinity: at once, since its run is over';
+COMMENT ON COLUMN dot_wrapper.lease_grant.renew_at IS 'When the worker looks after it: a third of its time after it was granted, or a second after the substrate did not answer';
 -- What is to be looked after next.
 CREATE INDEX lease_grant_renew ON dot_wrapper.lease_grant (renew_at);
 

@@ -88,7 +88,7 @@ fn release(ports: &Ports, key: &str, run_id: Uuid) -> Result<(), DotError> {
         PortAnswer::Value(_) => grant::forget_all(&[(key, run_id)]),
         failed => {
             pgrx::log!("dot_wrapper: lease {key:?} of run {run_id} is not released yet: {}", describe(&failed));
-            grant::owe(key, run_id)
+            grant::later(key, run_id)
         }
     }
 }
@@ -123,16 +123,17 @@ fn lease_lost(grant: &Grant) -> Remark {
 /// # Errors
 /// XX000 only.
 pub fn tend(ports: &Ports) -> Result<bool, DotError> {
-    let (renew, owed) = (grant::to_renew(BATCH)?, grant::to_release(BATCH)?);
-    let more = renew.len() as i64 == BATCH;
+    let due = grant::due(BATCH)?;
+    let more = i64::try_from(due.len()).is_ok_and(|found| found >= BATCH);
+    let (owed, renew): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, is_over)| *is_over);
     let mut lost = Vec::new();
-    for grant in &renew {
+    for (grant, _) in &renew {
         if !renew_one(ports, grant)? {
             lost.push(lease_lost(grant));
         }
     }
     event::remark(&lost)?;
-    release_all(ports, &owed.iter().map(|grant| (grant.key.as_str(), grant.run_id)).collect::<Vec<_>>())?;
+    release_all(ports, &owed.iter().map(|(grant, _)| (grant.key.as_str(), grant.run_id)).collect::<Vec<_>>())?;
     Ok(more)
 }
 
@@ -156,6 +157,7 @@ fn renew_one(ports: &Ports, grant: &Grant) -> Result<bool, DotError> {
                 grant.run_id,
                 describe(failed)
             );
+            grant::later(&grant.key, grant.run_id)?;
             Ok(true)
         }
     }

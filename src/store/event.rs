@@ -36,6 +36,55 @@ impl Marker {
     }
 }
 
+/// A change of a run's state.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The run.
+    pub run_id: Uuid,
+    /// The attempt it is about.
+    pub attempt: Option<i32>,
+    /// The state that it leaves.
+    pub from: &'static str,
+    /// The state that follows; the event's name as well.
+    pub to: &'static str,
+    /// The facts.
+    pub detail: Value,
+}
+
+/// Records changes of state that the same transaction has made.
+///
+/// # Errors
+/// XX000 only.
+pub fn steps(steps: &[Step]) -> Result<(), DotError> {
+    let sql = "INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
+               SELECT x.run_id, x.event, x.attempt, x.from_status, x.event, x.detail::jsonb, x.mark
+               FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::bytea[])
+                   AS x (run_id, event, attempt, from_status, detail, mark)";
+    if steps.is_empty() {
+        return Ok(());
+    }
+    let marker = Marker::load()?;
+    let mark = |step: &Step| {
+        marker.mark(&EventFacts {
+            run_id: step.run_id,
+            event: step.to,
+            attempt: step.attempt,
+            from_status: Some(step.from),
+            to_status: Some(step.to),
+            detail: &step.detail,
+        })
+    };
+    let args = [
+        steps.iter().map(|step| spi::uuid(step.run_id)).collect::<Vec<_>>().into(),
+        steps.iter().map(|step| step.to).collect::<Vec<_>>().into(),
+        steps.iter().map(|step| step.attempt).collect::<Vec<_>>().into(),
+        steps.iter().map(|step| step.from).collect::<Vec<_>>().into(),
+        steps.iter().map(|step| step.detail.to_string()).collect::<Vec<_>>().into(),
+        steps.iter().map(mark).collect::<Vec<_>>().into(),
+    ];
+    spi::steady_rows(sql, &args, |_| Ok(())).map(drop)
+}
+
 /// A remark: something that happened to a run without changing its state.
 #[derive(Clone, Debug)]
 pub struct Remark {

@@ -47,15 +47,16 @@ pub fn prolong(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotEr
 /// XX000 only.
 pub fn prolong_all(grants: &[(&str, Uuid, i64)]) -> Result<HashMap<Uuid, i64>, DotError> {
     let sql = "WITH x AS MATERIALIZED (
-            SELECT x.ttl_s, g.lease_key, g.run_id, g.fencing_token, g.renew_at <= clock_timestamp() AS is_due
+            SELECT x.ttl_s, g.place, x.run_id, g.fencing_token, g.renew_at <= clock_timestamp() AS is_due
             FROM unnest($1::text[], $2::uuid[], $3::float8[]) AS x (lease_key, run_id, ttl_s)
-            JOIN dot_wrapper.lease_grant g ON g.lease_key = x.lease_key AND g.run_id = x.run_id
-            WHERE g.expires_at > clock_timestamp()
+            CROSS JOIN LATERAL (SELECT g.ctid AS place, g.run_id, g.fencing_token, g.renew_at, g.expires_at
+                                FROM dot_wrapper.lease_grant g WHERE g.lease_key = x.lease_key OFFSET 0) g
+            WHERE g.run_id = x.run_id AND g.expires_at > clock_timestamp()
         ), due AS (
             UPDATE dot_wrapper.lease_grant g
             SET expires_at = clock_timestamp() + make_interval(secs => x.ttl_s),
                 renew_at = clock_timestamp() + make_interval(secs => x.ttl_s / 3)
-            FROM x WHERE x.is_due AND g.lease_key = x.lease_key AND g.run_id = x.run_id
+            FROM x WHERE x.is_due AND g.ctid = x.place AND g.run_id = x.run_id
             RETURNING g.run_id, g.fencing_token
         )
         SELECT x.run_id, x.fencing_token FROM x WHERE NOT x.is_due UNION ALL SELECT d.run_id, d.fencing_token FROM due d";
@@ -79,57 +80,42 @@ pub struct Grant {
     pub ttl_s: i32,
 }
 
-/// Grants of unfinished runs that have used up a third of their time, oldest first. Rows that somebody else has locked
-/// are left for the next time: nobody's open transaction may hold the others up.
+/// Grants that it is time to look after, the longest due first, each with whether its run is over, or has been in doubt for
+/// longer than its policy lets it keep a lease. Rows that somebody else has locked are left for the next time: nobody's open
+/// transaction may hold the others up.
 ///
 /// # Errors
 /// XX000 only.
-pub fn to_renew(limit: i64) -> Result<Vec<Grant>, DotError> {
-    grants(
-        "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
-         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NULL
-         LEFT JOIN dot_wrapper.dot_queue q ON q.run_id = g.run_id
-         WHERE g.renew_at <= clock_timestamp() AND (q.lease_until IS NULL OR q.lease_until > clock_timestamp())
-         ORDER BY g.renew_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
-        limit,
-    )
+pub fn due(limit: i64) -> Result<Vec<(Grant, bool)>, DotError> {
+    let sql = "SELECT g.lease_key, g.run_id, g.ttl_s,
+                      r.run_id IS NULL OR r.finished_at IS NOT NULL OR coalesce(q.lease_until <= clock_timestamp(), false)
+               FROM (SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g WHERE g.renew_at <= now()
+                     ORDER BY g.renew_at LIMIT $1 FOR UPDATE SKIP LOCKED) g
+               LEFT JOIN LATERAL (SELECT r.run_id, r.finished_at FROM dot_wrapper.dot_run r
+                                  WHERE r.run_id = g.run_id OFFSET 0) r ON true
+               LEFT JOIN LATERAL (SELECT q.lease_until FROM dot_wrapper.dot_queue q
+                                  WHERE q.run_id = g.run_id OFFSET 0) q ON true";
+    let mut found = spi::rows_by_index(sql, &[limit.into()], |row| Ok((read(row)?, spi::need(row, 4)?)))?;
+    let sql = "SELECT g.lease_key, q.run_id, g.ttl_s
+               FROM (SELECT q.run_id FROM dot_wrapper.dot_queue q
+                     WHERE q.state = 'in_doubt' AND q.lease_until <= clock_timestamp() OFFSET 0) q
+               CROSS JOIN LATERAL (SELECT r.lease_key FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) r
+               CROSS JOIN LATERAL (SELECT g.lease_key, g.ttl_s FROM dot_wrapper.lease_grant g
+                   WHERE g.lease_key = r.lease_key AND g.run_id = q.run_id AND g.renew_at > now()
+                   FOR UPDATE SKIP LOCKED) g
+               LIMIT $1";
+    found.extend(spi::rows_by_index(sql, &[limit.into()], read)?.into_iter().map(|grant| (grant, true)));
+    Ok(found)
 }
 
-/// Grants whose runs are over, where the leases were not let go when the runs ended; and those of runs that have been in
-/// doubt for longer than their policy lets them keep a lease.
+/// Has a grant looked after a second later: the substrate did not answer, and others wait.
 ///
 /// # Errors
 /// XX000 only.
-pub fn to_release(limit: i64) -> Result<Vec<Grant>, DotError> {
-    let mut owed = grants(
-        "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
-         JOIN dot_wrapper.dot_run r ON r.run_id = g.run_id AND r.finished_at IS NOT NULL
-         WHERE g.renew_at <= clock_timestamp()
-         ORDER BY g.renew_at LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
-        limit,
-    )?;
-    owed.extend(grants(
-        "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.dot_queue q
-         JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
-         JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
-         WHERE q.state = 'in_doubt' AND q.lease_until <= clock_timestamp()
-         LIMIT $1 FOR UPDATE OF g SKIP LOCKED",
-        limit,
-    )?);
-    Ok(owed)
-}
-
-/// Notes that a lease is still to be let go whose run is over.
-///
-/// # Errors
-/// XX000 only.
-pub fn owe(key: &str, run_id: Uuid) -> Result<(), DotError> {
-    let sql = "UPDATE dot_wrapper.lease_grant g SET renew_at = '-infinity' WHERE g.lease_key = $1 AND g.run_id = $2";
+pub fn later(key: &str, run_id: Uuid) -> Result<(), DotError> {
+    let sql = "UPDATE dot_wrapper.lease_grant g SET renew_at = clock_timestamp() + interval '1 s'
+               WHERE g.lease_key = $1 AND g.run_id = $2";
     spi::run(sql, &[key.into(), spi::uuid(run_id).into()]).map(drop)
-}
-
-fn grants(sql: &str, limit: i64) -> Result<Vec<Grant>, DotError> {
-    spi::rows_by_index(sql, &[limit.into()], read)
 }
 
 fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<Grant> {
@@ -141,10 +127,13 @@ fn read(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<Grant> {
 /// # Errors
 /// XX000 only.
 pub fn lapsed(run_ids: &[Uuid]) -> Result<Vec<Grant>, DotError> {
-    let sql = "SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.dot_run r
-               JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
-               WHERE r.run_id = ANY ($1) AND g.expires_at <= clock_timestamp()
-               FOR UPDATE OF g SKIP LOCKED";
+    let sql = "SELECT g.lease_key, r.run_id, g.ttl_s
+               FROM unnest($1::uuid[]) AS x (run_id)
+               CROSS JOIN LATERAL (SELECT r.run_id, r.lease_key FROM dot_wrapper.dot_run r
+                                   WHERE r.run_id = x.run_id OFFSET 0) r
+               CROSS JOIN LATERAL (SELECT g.lease_key, g.ttl_s FROM dot_wrapper.lease_grant g
+                   WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.expires_at <= clock_timestamp()
+                   FOR UPDATE SKIP LOCKED) g";
     spi::rows_by_index(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()], read)
 }
 
@@ -166,10 +155,10 @@ pub fn revive(grant: &Grant) -> Result<(), DotError> {
 /// XX000 only.
 pub fn forget_all(grants: &[(&str, Uuid)]) -> Result<(), DotError> {
     let sql = "DELETE FROM dot_wrapper.lease_grant d USING (
-                   SELECT g.lease_key FROM unnest($1::text[], $2::uuid[]) AS x (lease_key, run_id)
-                   JOIN dot_wrapper.lease_grant g ON g.lease_key = x.lease_key AND g.run_id = x.run_id
-                   FOR UPDATE OF g SKIP LOCKED) x
-               WHERE d.lease_key = x.lease_key";
+                   SELECT l.place, x.run_id FROM unnest($1::text[], $2::uuid[]) AS x (lease_key, run_id)
+                   CROSS JOIN LATERAL (SELECT g.ctid AS place FROM dot_wrapper.lease_grant g
+                       WHERE g.lease_key = x.lease_key AND g.run_id = x.run_id FOR UPDATE SKIP LOCKED) l) x
+               WHERE d.ctid = x.place AND d.run_id = x.run_id";
     let keys: Vec<&str> = grants.iter().map(|(key, _)| *key).collect();
     let runs: Vec<_> = grants.iter().map(|(_, run_id)| spi::uuid(*run_id)).collect();
     spi::rows_by_index(sql, &[keys.into(), runs.into()], |_| Ok(())).map(drop)
@@ -182,10 +171,12 @@ pub fn forget_all(grants: &[(&str, Uuid)]) -> Result<(), DotError> {
 pub fn due_in_ms() -> Result<Option<f64>, DotError> {
     let sql = "SELECT (extract(epoch FROM least(
                    (SELECT greatest(g.renew_at, 'epoch') FROM dot_wrapper.lease_grant g ORDER BY g.renew_at LIMIT 1),
-                   (SELECT min(q.lease_until) FROM dot_wrapper.dot_queue q
-                    JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
-                    JOIN dot_wrapper.lease_grant g ON g.lease_key = r.lease_key AND g.run_id = r.run_id
-                    WHERE q.state = 'in_doubt' AND q.lease_until IS NOT NULL)
+                   (SELECT min(q.lease_until)
+                    FROM (SELECT q.run_id, q.lease_until FROM dot_wrapper.dot_queue q
+                          WHERE q.state = 'in_doubt' AND q.lease_until IS NOT NULL OFFSET 0) q
+                    CROSS JOIN LATERAL (SELECT r.lease_key FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) r
+                    CROSS JOIN LATERAL (SELECT FROM dot_wrapper.lease_grant g
+                                        WHERE g.lease_key = r.lease_key AND g.run_id = q.run_id OFFSET 0) g)
                ) - clock_timestamp()) * 1000)::float8";
     Ok(spi::rows_by_index(sql, &[], |row| row.get::<f64>(1))?.into_iter().next().flatten())
 }

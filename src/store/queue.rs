@@ -8,13 +8,12 @@ use pgrx::pg_sys;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::event::Marker;
+use super::event::{self, Step};
 use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::mode::Mode;
 use crate::domain::retry::Past;
-use crate::domain::seal::EventFacts;
 use crate::domain::state::RunStatus;
 
 /// What the queue is told of an admitted run, besides its permit.
@@ -145,52 +144,47 @@ pub struct Start {
     pub gates: Value,
 }
 
+impl Start {
+    fn detail(&self) -> Value {
+        json!({"gates": self.gates})
+    }
+}
+
 /// Records the intents: queued -> running, with an attempt row each. The runs that moved, with their deadlines.
 ///
 /// # Errors
 /// XX000 only.
 pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotError> {
-    let sql = "WITH x AS MATERIALIZED (
-            SELECT x.run_id, x.attempt, x.deadline_ms, x.token, x.detail::jsonb AS detail, x.mark, clock_timestamp() AS now
-            FROM unnest($1::uuid[], $3::integer[], $4::bigint[], $5::bigint[], $6::text[], $7::bytea[])
-                AS x (run_id, attempt, deadline_ms, token, detail, mark)
-        ), q AS (
+    // By an index from one row to the next, whatever the planner believes of the tables: see `spi::rows_by_index`.
+    let sql = "WITH q AS (
             -- The gates may have taken a while: one whose time is up by now stays, and the next claim ends it.
             UPDATE dot_wrapper.dot_queue q SET state = 'running', worker = $2, lease_until = NULL
-            FROM x JOIN dot_wrapper.dot_run f USING (run_id)
-            WHERE q.run_id = x.run_id AND q.state = 'queued' AND f.finish_by > x.now
-            RETURNING x.*, q.followed
+            FROM (SELECT x.*, l.place, clock_timestamp() AS now
+                  FROM unnest($1::uuid[], $3::integer[], $4::bigint[], $5::bigint[])
+                      AS x (run_id, attempt, deadline_ms, token)
+                  CROSS JOIN LATERAL (SELECT q.ctid AS place, q.state FROM dot_wrapper.dot_queue q
+                                      WHERE q.run_id = x.run_id OFFSET 0) l
+                  CROSS JOIN LATERAL (SELECT f.finish_by FROM dot_wrapper.dot_run f
+                                      WHERE f.run_id = x.run_id OFFSET 0) f
+                  WHERE l.state = 'queued' AND f.finish_by > clock_timestamp()) x
+            WHERE q.ctid = x.place
+            RETURNING x.run_id, x.attempt, x.deadline_ms, x.token, x.now, q.followed
         ), r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = 'running', attempts = q.attempt, started_at = coalesce(r.started_at, q.now),
                 fencing_token = q.token, reason = NULL, message = NULL
-            FROM q
-            WHERE r.run_id = q.run_id AND r.run_status = 'queued' AND r.attempts = q.attempt - 1
-            RETURNING q.*, least(q.now + q.deadline_ms * interval '1 millisecond', r.finish_by) AS deadline
+            FROM (SELECT q.*, l.place FROM q CROSS JOIN LATERAL (
+                      SELECT r.ctid AS place FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) l) q
+            WHERE r.ctid = q.place AND r.run_status = 'queued' AND r.attempts = q.attempt - 1
+            RETURNING q.run_id, q.attempt, q.token, q.now, q.followed,
+                      least(q.now + q.deadline_ms * interval '1 millisecond', r.finish_by) AS deadline
         ), a AS (
             INSERT INTO dot_wrapper.dot_run_attempt (run_id, attempt, intent_at, deadline, worker, fencing_token)
             SELECT r.run_id, r.attempt, r.now, r.deadline, $2, r.token FROM r
-        ), e AS (
-            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
-            SELECT r.run_id, 'running', r.attempt, 'queued', 'running', r.detail, r.mark FROM r
         )
         SELECT r.run_id, to_char(r.deadline AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"'), r.followed FROM r";
     if starts.is_empty() {
         return Ok(Vec::new());
-    }
-    let marker = Marker::load()?;
-    let (mut details, mut marks) = (Vec::with_capacity(starts.len()), Vec::with_capacity(starts.len()));
-    for start in starts {
-        let detail = json!({"gates": start.gates});
-        marks.push(marker.mark(&EventFacts {
-            run_id: start.run_id,
-            event: "running",
-            attempt: Some(start.attempt),
-            from_status: Some("queued"),
-            to_status: Some("running"),
-            detail: &detail,
-        }));
-        details.push(detail.to_string());
     }
     let args = [
         starts.iter().map(|s| spi::uuid(s.run_id)).collect::<Vec<_>>().into(),
@@ -198,12 +192,23 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
         starts.iter().map(|s| s.attempt).collect::<Vec<_>>().into(),
         starts.iter().map(|s| s.deadline_ms).collect::<Vec<_>>().into(),
         starts.iter().map(|s| s.fencing_token).collect::<Vec<_>>().into(),
-        details.into(),
-        marks.into(),
     ];
     let started = spi::rows_by_index(sql, &args, |row| {
         Ok((spi::need_uuid(row, 1)?, spi::need::<String>(row, 2)?, spi::need::<bool>(row, 3)?))
     })?;
+    let moved: HashSet<Uuid> = started.iter().map(|(run_id, ..)| *run_id).collect();
+    let events: Vec<_> = starts
+        .iter()
+        .filter(|start| moved.contains(&start.run_id))
+        .map(|start| Step {
+            run_id: start.run_id,
+            attempt: Some(start.attempt),
+            from: "queued",
+            to: "running",
+            detail: start.detail(),
+        })
+        .collect();
+    event::steps(&events)?;
     mirror::follow(started.iter().filter(|(_, _, followed)| *followed).map(|(run_id, ..)| *run_id))?;
     Ok(started.into_iter().map(|(run_id, deadline, _)| (run_id, deadline)).collect())
 }

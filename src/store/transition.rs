@@ -2,16 +2,17 @@
 //! leaves (state, worker, attempt, token, and the lease where it counts), and says which runs it really moved.
 //! Intents are recorded by `queue::start`; why a run moves is decided in `domain`.
 
+use std::collections::HashSet;
+
 use pgrx::datum::DatumWithOid;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::event::Marker;
+use super::event::{self, Step};
 use super::mirror;
 use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::retry::Past;
-use crate::domain::seal::EventFacts;
 use crate::domain::state::RunStatus;
 
 /// A move.
@@ -94,31 +95,35 @@ pub struct Moved {
 /// # Errors
 /// XX000 only.
 pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Vec<Moved>, DotError> {
-    let sql = "WITH x AS MATERIALIZED (
-            SELECT x.run_id, x.attempt, x.token, x.lease, x.status, x.reason, x.message, x.result::jsonb AS result,
-                   x.observations::jsonb AS observations, x.detail::jsonb AS detail, x.wait_ms, x.past, x.keep_lease_ms,
-                   x.anew, x.mark
-            FROM unnest($1::uuid[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[],
-                        $10::text[], $11::text[], $12::text[], $13::bigint[], $14::text[], $15::bigint[], $16::boolean[],
-                        $17::bytea[])
-                AS x (run_id, attempt, token, lease, status, reason, message, result, observations, detail, wait_ms, past,
-                      keep_lease_ms, anew, mark)
-        ), r AS (
+    // By an index from one row to the next, whatever the planner believes of the tables: see `spi::rows_by_index`.
+    let sql = "WITH r AS (
             UPDATE dot_wrapper.dot_run r
             SET run_status = x.status, reason = x.reason, message = x.message,
                 result = x.result, observations = x.observations, admitted = x.status <> 'refused',
                 finished_at = CASE WHEN x.status IN ('queued', 'in_doubt') THEN NULL ELSE clock_timestamp() END
-            FROM x, dot_wrapper.dot_queue q
-            WHERE q.run_id = x.run_id AND q.state = $3 AND q.worker IS NOT DISTINCT FROM $2
-              AND r.run_id = x.run_id AND r.run_status = $3 AND r.attempts = x.attempt
+            FROM (SELECT x.run_id, x.attempt, x.token, x.lease, x.status, x.reason, x.message, x.result::jsonb AS result,
+                         x.observations::jsonb AS observations, x.wait_ms, x.past, x.keep_lease_ms, x.anew, l.followed,
+                         l.place AS queue_place, f.place
+                  FROM unnest($1::uuid[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[],
+                              $10::text[], $11::text[], $12::bigint[], $13::text[], $14::bigint[], $15::boolean[])
+                      AS x (run_id, attempt, token, lease, status, reason, message, result, observations, wait_ms, past,
+                            keep_lease_ms, anew)
+                  CROSS JOIN LATERAL (SELECT q.ctid AS place, q.state, q.worker, q.followed FROM dot_wrapper.dot_queue q
+                                      WHERE q.run_id = x.run_id OFFSET 0) l
+                  CROSS JOIN LATERAL (SELECT f.ctid AS place FROM dot_wrapper.dot_run f
+                                      WHERE f.run_id = x.run_id OFFSET 0) f
+                  WHERE l.state = $3 AND l.worker IS NOT DISTINCT FROM $2) x
+            WHERE r.ctid = x.place AND r.run_status = $3 AND r.attempts = x.attempt
               AND ($3 = 'queued' OR r.fencing_token IS NOT DISTINCT FROM x.token)
               AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
                     SELECT FROM dot_wrapper.lease_grant g
-                    WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token))
-            RETURNING x.*, r.code, r.lease_key, q.followed
+                    WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token
+                    OFFSET 0))
+            RETURNING x.run_id, x.status, x.wait_ms, x.past, x.keep_lease_ms, x.anew, x.queue_place, x.followed,
+                      r.code, r.lease_key
         ), gone AS (
             DELETE FROM dot_wrapper.dot_queue q USING r
-            WHERE q.run_id = r.run_id AND r.status NOT IN ('queued', 'in_doubt')
+            WHERE q.ctid = r.queue_place AND r.status NOT IN ('queued', 'in_doubt')
         ), kept AS (
             UPDATE dot_wrapper.dot_queue q
             SET state = r.status, worker = NULL, past = coalesce(r.past, q.past), crashes = 0,
@@ -127,20 +132,19 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
                                ELSE clock_timestamp() + r.wait_ms * interval '1 millisecond' END,
                 lease_until = CASE r.status WHEN 'in_doubt'
                               THEN clock_timestamp() + r.keep_lease_ms * interval '1 millisecond' END
-            FROM r WHERE q.run_id = r.run_id AND r.status IN ('queued', 'in_doubt')
-        ), e AS (
-            INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail, mark)
-            SELECT r.run_id, r.status, nullif(r.attempt, 0), $3, r.status, r.detail, r.mark FROM r
+            FROM r WHERE q.ctid = r.queue_place AND r.status IN ('queued', 'in_doubt')
         ), jobs AS (
             UPDATE dot_wrapper.job_link l SET changed = true
-            FROM r WHERE l.run_id = r.run_id AND (r.status <> 'queued' OR $3 = 'in_doubt')
+            FROM (SELECT j.place FROM r CROSS JOIN LATERAL (
+                      SELECT l.ctid AS place FROM dot_wrapper.job_link l WHERE l.run_id = r.run_id OFFSET 0) j
+                  WHERE r.status <> 'queued' OR $3 = 'in_doubt') r
+            WHERE l.ctid = r.place
         )
         SELECT r.run_id, r.status, r.code, r.lease_key, r.followed FROM r";
     if moves.is_empty() {
         return Ok(Vec::new());
     }
-    let marker = Marker::load()?;
-    let args = arguments(from, worker, moves, &marker);
+    let args = arguments(from, worker, moves);
     let moved = spi::rows_by_index(sql, &args, |row| {
         let moved = Moved {
             run_id: spi::need_uuid(row, 1)?,
@@ -150,12 +154,14 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
         };
         Ok((moved, spi::need::<bool>(row, 5)?))
     })?;
+    let went: HashSet<Uuid> = moved.iter().map(|(moved, _)| moved.run_id).collect();
+    event::steps(&moves.iter().filter(|m| went.contains(&m.run_id)).map(|m| step(from, m)).collect::<Vec<_>>())?;
     mirror::follow(moved.iter().filter(|(_, followed)| *followed).map(|(moved, _)| moved.run_id))?;
     Ok(moved.into_iter().map(|(moved, _)| moved).collect())
 }
 
 /// One array for each column: what reaches PostgreSQL is typed, and only what is JSON is parsed.
-fn arguments(from: RunStatus, worker: Option<Uuid>, moves: &[Move], marker: &Marker) -> [DatumWithOid<'static>; 17] {
+fn arguments(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> [DatumWithOid<'static>; 15] {
     let text = |value: &Option<Value>| value.as_ref().map(Value::to_string);
     [
         moves.iter().map(|m| spi::uuid(m.run_id)).collect::<Vec<_>>().into(),
@@ -169,23 +175,19 @@ fn arguments(from: RunStatus, worker: Option<Uuid>, moves: &[Move], marker: &Mar
         moves.iter().map(|m| m.message.clone()).collect::<Vec<_>>().into(),
         moves.iter().map(|m| text(&m.result)).collect::<Vec<_>>().into(),
         moves.iter().map(|m| text(&m.observations)).collect::<Vec<_>>().into(),
-        moves.iter().map(|m| m.detail.to_string()).collect::<Vec<_>>().into(),
         moves.iter().map(|m| m.wait_ms).collect::<Vec<_>>().into(),
         moves.iter().map(|m| m.past.map(Past::as_str)).collect::<Vec<_>>().into(),
         moves.iter().map(|m| m.keep_lease_ms).collect::<Vec<_>>().into(),
         moves.iter().map(|m| m.anew).collect::<Vec<_>>().into(),
-        moves.iter().map(|m| mark(from, m, marker)).collect::<Vec<_>>().into(),
     ]
 }
 
-fn mark(from: RunStatus, m: &Move, marker: &Marker) -> Option<Vec<u8>> {
-    let event = m.to.as_str();
-    marker.mark(&EventFacts {
+fn step(from: RunStatus, m: &Move) -> Step {
+    Step {
         run_id: m.run_id,
-        event,
         attempt: (m.attempt != 0).then_some(m.attempt),
-        from_status: Some(from.as_str()),
-        to_status: Some(event),
-        detail: &m.detail,
-    })
+        from: from.as_str(),
+        to: m.to.as_str(),
+        detail: m.detail.clone(),
+    }
 }
