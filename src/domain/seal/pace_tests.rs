@@ -30,7 +30,7 @@ fn a_batch_that_takes_long_is_made_smaller() {
     let start = Instant::now();
     let mut pace = Pace::default();
     let mut sizes = vec![pace.size()];
-    for (took, more) in [(5, true), (5, true), (5, true), (5, false), (20, true), (90, true), (41, false), (41, true)] {
+    for (took, more) in [(5, true), (5, true), (5, true), (5, false), (30, true), (90, true), (61, false), (61, true)] {
         pace.end(start, start + ms(took), more);
         sizes.push(pace.size());
     }
