@@ -16,14 +16,19 @@ pub fn publish(bench: &Bench, tables: &[&str]) {
     bench.exec(&format!("SELECT pg_create_logical_replication_slot('{}', 'pgoutput')", bench.name));
 }
 
-/// Subscribes to it, and returns when the tables have been copied. On the same server the slot must be there before.
-pub fn subscribe(to: &Bench, from: &Bench) {
+/// Subscribes to it. On the same server the slot must be there before.
+pub fn begin(to: &Bench, from: &Bench) {
     let host = from.cluster.dir().display();
     to.exec(&format!(
         "CREATE SUBSCRIPTION dot_ledger CONNECTION 'host={host} dbname={0} user=postgres' PUBLICATION dot_ledger
          WITH (create_slot = false, slot_name = '{0}')",
         from.name
     ));
+}
+
+/// Subscribes to it, and returns when the tables have been copied.
+pub fn subscribe(to: &Bench, from: &Bench) {
+    begin(to, from);
     let sql = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r'";
     until("the tables have been copied", || (to.one::<i64>(sql, &[]) == 0).then_some(()));
 }

@@ -2,19 +2,25 @@
 
 use std::time::Duration;
 
-use super::stream::{LEDGER, caught_up, publish, subscribe};
+use super::stream::{LEDGER, begin, caught_up, publish, subscribe};
 use crate::harness::run::Ask;
 use crate::harness::wait::holds;
 use crate::harness::{Bench, Reply, Run, until};
 
 /// Two databases of one server, each with an agent of its own.
 fn pair() -> (Bench, Bench) {
+    let (from, to) = alike();
+    // Numbers of its own events must not be those of the ones that come.
+    to.exec("ALTER TABLE dot_wrapper.dot_run_event ALTER event_id RESTART WITH 1000000000");
+    (from, to)
+}
+
+/// The same, with numbers from 1 in both.
+fn alike() -> (Bench, Bench) {
     let from = Bench::own(&["wal_level = logical"]);
     let to = Bench::on(from.cluster.clone());
     from.exec("UPDATE dot_wrapper.policy SET lease = 'none'");
     to.exec("UPDATE dot_wrapper.policy SET lease = 'none'");
-    // Numbers of its own events must not be those of the ones that come.
-    to.exec("ALTER TABLE dot_wrapper.dot_run_event ALTER event_id RESTART WITH 1000000000");
     (from, to)
 }
 
@@ -52,6 +58,10 @@ fn a_subscriber_with_a_worker_shows_replicated_runs_and_executes_none() {
     caught_up(&from);
     assert_eq!(copy_of(&to, &out), "succeeded");
     assert_eq!(to.agent.count(), 0, "{:?}", to.agent.requests());
+    // They carry no mark of this database, and are told.
+    let sql = "SELECT count(DISTINCT item) FROM fn_dot_verify()
+               WHERE run_id = $1 AND kind = 'event' AND verdict IN ('unknown_origin', 'inserted')";
+    assert_eq!(to.one::<i64>(sql, &[&out.id()]), 3);
 }
 
 /// Nobody should publish the queue. Who does, gets rows without a permit.
@@ -69,4 +79,19 @@ fn a_replicated_queue_is_not_executed_either() {
     until("it is set aside", || (to.events(&waiting).last()? == "no_permit").then_some(()));
     assert_eq!(copy_of(&to, &waiting), "queued");
     assert!(["running", "in_doubt"].contains(&copy_of(&to, &out).as_str()));
+}
+
+/// Who runs tools in the subscriber too, and lets both number from 1, has a copy that stands still; his own runs go on.
+#[test]
+fn numbers_that_meet_stop_the_copy_and_nothing_else() {
+    let (from, to) = alike();
+    let own = to.until(&to.apply("DOT-1"), "succeeded");
+    from.until(&from.apply("DOT-1"), "succeeded");
+    publish(&from, &["dot_run_event"]);
+    begin(&to, &from);
+    let meets = "duplicate key value violates unique constraint \"dot_run_event_pkey\"";
+    until("the copy has failed", || to.cluster.log().contains(meets).then_some(()));
+    to.drain();
+    assert_eq!(to.events(&own), ["queued", "running", "succeeded"]);
+    assert_eq!(to.agent.count(), 1);
 }
