@@ -11,6 +11,7 @@
 //!     requests    the request table
 //!     schedules   docs/schedules.md, with the real pg_cron    triggers   docs/triggers.md
 //!     scripts     the script engine, with real processes
+//!     scaling     docs/scaling.md: standbys, streams, partitions, several databases
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod agents;
@@ -22,6 +23,7 @@ mod life;
 mod observation;
 mod promises;
 mod requests;
+mod scaling;
 mod schedules;
 mod scripts;
 mod triggers;

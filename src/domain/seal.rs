@@ -37,6 +37,10 @@ pub fn steps() -> Vec<String> {
 }
 
 #[cfg(test)]
+#[path = "seal/old_tests.rs"]
+mod old_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -28,6 +28,8 @@ struct Member {
     start: usize,
     key_end: usize,
     end: usize,
+    /// The key has escapes.
+    is_escaped: bool,
 }
 
 impl<'a> Scanner<'a> {
@@ -91,9 +93,12 @@ impl<'a> Scanner<'a> {
     }
 
     fn peek(&mut self) -> Option<u8> {
-        let rest = self.text.as_bytes().get(self.at..)?;
-        self.at += rest.iter().position(|byte| *byte != b' ')?;
-        self.text.as_bytes().get(self.at).copied()
+        loop {
+            match self.text.as_bytes().get(self.at) {
+                Some(b' ') => self.at += 1,
+                other => return other.copied(),
+            }
+        }
     }
 
     fn value_at(&mut self, depth: usize) -> Option<()> {
@@ -101,7 +106,7 @@ impl<'a> Scanner<'a> {
             b'{' if depth < DEEPEST => self.object(depth),
             b'[' if depth < DEEPEST => self.array(depth),
             b'{' | b'[' => None,
-            b'"' => self.copy_string(),
+            b'"' => self.copy_string().map(drop),
             _ => {
                 let start = self.at;
                 self.skip_word();
@@ -150,12 +155,12 @@ impl<'a> Scanner<'a> {
         loop {
             let start = self.out.len();
             (self.peek()? == b'"').then_some(())?;
-            self.copy_string()?;
+            let is_escaped = self.copy_string()?;
             let key_end = self.out.len();
             self.expect(b':')?;
             self.out.push(':');
             self.value_at(depth + 1)?;
-            self.members.push(Member { start, key_end, end: self.out.len() });
+            self.members.push(Member { start, key_end, end: self.out.len(), is_escaped });
             let next = self.peek()?;
             self.at += 1;
             match next {
@@ -173,8 +178,9 @@ impl<'a> Scanner<'a> {
     /// Puts the members of the innermost object, from `first`, in the order of their keys; they begin at `body`.
     fn sort(&mut self, first: usize, body: usize) -> Option<()> {
         let (out, members) = (&self.out, self.members.get_mut(first..)?);
-        let key = |member: &Member| out.get(member.start + 1..member.key_end - 1).unwrap_or_default();
-        if members.iter().any(|member| key(member).contains('\\')) {
+        let out_bytes = out.as_bytes();
+        let key = |member: &Member| out_bytes.get(member.start + 1..member.key_end - 1).unwrap_or_default();
+        if members.iter().any(|member| member.is_escaped) {
             // Escapes sort by what they stand for.
             let plain = |member: &Member| serde_json::from_str::<String>(out.get(member.start..member.key_end)?).ok();
             members.iter().all(|member| plain(member).is_some()).then_some(())?;
@@ -198,23 +204,26 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    fn copy_string(&mut self) -> Option<()> {
+    /// True when there are escapes in it.
+    fn copy_string(&mut self) -> Option<bool> {
         let start = self.at;
-        self.skip_string()?;
+        let is_escaped = self.skip_string()?;
         self.out.push_str(self.text.get(start..self.at)?);
-        Some(())
+        Some(is_escaped)
     }
 
-    /// From quote to quote. Escapes are those that `serde_json` would write, or there is no answer.
-    fn skip_string(&mut self) -> Option<()> {
+    /// From quote to quote; true when there are escapes between. Escapes are those that `serde_json` would write, or there is no answer.
+    fn skip_string(&mut self) -> Option<bool> {
         self.at += 1;
+        let mut is_escaped = false;
         let bytes = self.text.as_bytes();
         loop {
             self.at += bytes.get(self.at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
             if bytes[self.at] == b'"' {
                 self.at += 1;
-                return Some(());
+                return Some(is_escaped);
             }
+            is_escaped = true;
             (bytes[self.at] == b'\\').then_some(())?;
             match bytes.get(self.at + 1)? {
                 b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,

@@ -17,9 +17,9 @@ pub const LONGEST: Duration = Duration::from_secs(30);
 /// Events of a batch: the first one, and no more or fewer than these.
 const FIRST: i64 = 500;
 const MOST: i64 = 2000;
-const LEAST: i64 = 50;
+const LEAST: i64 = 250;
 /// A batch that takes longer is halved the next time; one that takes less than a third of it and was full is doubled.
-const LONG: Duration = Duration::from_millis(40);
+const LONG: Duration = Duration::from_millis(60);
 
 /// How the sealing stands in time.
 #[derive(Clone, Debug)]

@@ -155,6 +155,34 @@ fn d4_what_is_committed_late_is_sealed() {
     );
 }
 
+/// Events that are too large to be read with the others are sealed as they are, too, and those behind them.
+#[test]
+fn d4_an_event_of_any_size_is_sealed() {
+    let bench = Bench::shared();
+    bench.until(&bench.apply("DOT-1"), "succeeded");
+    all_sealed(&bench);
+    // Text that does not shrink, in the middle of a batch: 9 MB end one.
+    for kilobytes in [7, 9, 9_000, 1, 300] {
+        forge(
+            &bench,
+            &format!(
+                "INSERT INTO dot_wrapper.dot_run_event (run_id, event, detail)
+                 SELECT r.run_id, 'late_answer', jsonb_build_object('b', 1.50, 'aa', (
+                     SELECT string_agg(md5(n::text), '\"') FROM generate_series(1, {kilobytes} * 1000 / 33) n))
+                 FROM dot_wrapper.dot_run r"
+            ),
+        );
+    }
+    bench.ask(&Ask::new("DOT-1", "plan"));
+    let open = "SELECT count(*) FROM dot_wrapper.dot_run_event e
+                WHERE NOT EXISTS (SELECT FROM dot_wrapper.dot_seal s WHERE e.event_id = ANY (s.event_ids))";
+    until("everything is sealed", || (bench.one::<i64>(open, &[]) == 0).then_some(()));
+    let findings = verify(&mut *bench.session());
+    // What nobody has marked is told, and nothing differs from its digest.
+    let told: Vec<&str> = findings[1..].iter().map(|finding| finding.verdict.as_str()).collect();
+    assert_eq!(told, ["inserted"; 5], "{findings:#?}");
+}
+
 /// Callers do not wait for the sealing, and the sealing takes up what it could not do.
 #[test]
 fn d4_nobody_waits_for_a_seal() {
