@@ -16,7 +16,7 @@ pub mod mark;
 pub mod pace;
 pub mod row;
 
-pub use mark::{EventFacts, MARK, is_marked, mark};
+pub use mark::{EventFacts, MARK, is_marked, mark, mark_text};
 
 use super::mode::Mode;
 use super::state::{Cause, RunStatus, next};

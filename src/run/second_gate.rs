@@ -107,12 +107,12 @@ impl Passing {
     fn end(self, token: Option<i64>, flow: &mut Flow, batch: &mut Batch) {
         let Passing { run_id, run, findings } = self;
         let call = (run_id, run.attempts + 1);
-        let gates = findings.to_json();
         if let Some(block) = gate::first_block(&findings.decisions) {
             flow.withdraw(call);
             if block.is_passing() {
                 batch.postponed.push(run_id);
             } else {
+                let gates = findings.to_json();
                 batch.drops.extend(stop(run_id, &run, findings.policy.as_ref(), block, gates));
             }
             return;
@@ -120,7 +120,8 @@ impl Passing {
         let (Some(mut policy), Some(request)) = (findings.policy, findings.request) else { return };
         policy.total_timeout_ms = policy.total_timeout_ms.min(run.left_ms.max(1));
         let deadline_ms = (policy.connect_timeout_ms + policy.total_timeout_ms).min(run.left_ms.max(1));
-        batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, gates });
+        let detail = gate::detail(&findings.decisions);
+        batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, detail });
         batch.passed.insert(run_id, (run, policy, request));
     }
 }

@@ -30,6 +30,11 @@ impl Marker {
         (!self.0.is_empty()).then(|| seal::mark(&self.0, facts).to_vec())
     }
 
+    /// As [`Marker::mark`], of facts whose detail is given as its canonical text.
+    fn mark_text(&self, facts: &EventFacts<'_>, detail: &str) -> Option<Vec<u8>> {
+        (!self.0.is_empty()).then(|| seal::mark_text(&self.0, facts, detail).to_vec())
+    }
+
     /// The same, as it is.
     pub fn bytes(&self, facts: &EventFacts<'_>) -> Option<[u8; seal::MARK]> {
         (!self.0.is_empty()).then(|| seal::mark(&self.0, facts))
@@ -47,8 +52,8 @@ pub struct Step {
     pub from: &'static str,
     /// The state that follows; the event's name as well.
     pub to: &'static str,
-    /// The facts.
-    pub detail: Value,
+    /// The facts, as `canonical::by_value` writes them: JSON that is marked and recorded as it is.
+    pub detail: String,
 }
 
 /// Records changes of state that the same transaction has made.
@@ -65,21 +70,22 @@ pub fn steps(steps: &[Step]) -> Result<(), DotError> {
     }
     let marker = Marker::load()?;
     let mark = |step: &Step| {
-        marker.mark(&EventFacts {
+        let facts = EventFacts {
             run_id: step.run_id,
             event: step.to,
             attempt: step.attempt,
             from_status: Some(step.from),
             to_status: Some(step.to),
-            detail: &step.detail,
-        })
+            detail: &Value::Null,
+        };
+        marker.mark_text(&facts, &step.detail)
     };
     let args = [
         steps.iter().map(|step| spi::uuid(step.run_id)).collect::<Vec<_>>().into(),
         steps.iter().map(|step| step.to).collect::<Vec<_>>().into(),
         steps.iter().map(|step| step.attempt).collect::<Vec<_>>().into(),
         steps.iter().map(|step| step.from).collect::<Vec<_>>().into(),
-        steps.iter().map(|step| step.detail.to_string()).collect::<Vec<_>>().into(),
+        steps.iter().map(|step| step.detail.as_str()).collect::<Vec<_>>().into(),
         steps.iter().map(mark).collect::<Vec<_>>().into(),
     ];
     spi::steady_rows(sql, &args, |_| Ok(())).map(drop)

@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use pgrx::pg_sys;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::event::{self, Step};
@@ -140,14 +139,8 @@ pub struct Start {
     pub deadline_ms: i64,
     /// The token in force.
     pub fencing_token: Option<i64>,
-    /// The second gates' decisions.
-    pub gates: Value,
-}
-
-impl Start {
-    fn detail(&self) -> Value {
-        json!({"gates": self.gates})
-    }
+    /// The second gates' decisions: see `gate::detail`.
+    pub detail: String,
 }
 
 /// Records the intents: queued -> running, with an attempt row each. The runs that moved, with their deadlines.
@@ -205,7 +198,7 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
             attempt: Some(start.attempt),
             from: "queued",
             to: "running",
-            detail: start.detail(),
+            detail: start.detail.clone(),
         })
         .collect();
     event::steps(&events)?;

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::event::{self, Step};
 use super::mirror;
 use super::spi;
+use crate::domain::canonical;
 use crate::domain::error::DotError;
 use crate::domain::retry::Past;
 use crate::domain::state::RunStatus;
@@ -188,6 +189,6 @@ fn step(from: RunStatus, m: &Move) -> Step {
         attempt: (m.attempt != 0).then_some(m.attempt),
         from: from.as_str(),
         to: m.to.as_str(),
-        detail: m.detail.clone(),
+        detail: canonical::by_value(&m.detail),
     }
 }

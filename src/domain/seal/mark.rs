@@ -36,6 +36,14 @@ pub fn mark(key: &[u8], facts: &EventFacts<'_>) -> [u8; MARK] {
     with_nonce(key, facts, &random[..NONCE])
 }
 
+/// As [`mark`], where the detail's canonical text is at hand: `detail` counts, and not that of `facts`.
+pub fn mark_text(key: &[u8], facts: &EventFacts<'_>, detail: &str) -> [u8; MARK] {
+    let random = Uuid::new_v4().into_bytes();
+    let mut head = String::with_capacity(160);
+    write_head(facts, &mut head);
+    over(key, &random[..NONCE], &head, detail)
+}
+
 fn with_nonce(key: &[u8], facts: &EventFacts<'_>, nonce: &[u8]) -> [u8; MARK] {
     let mut text = String::with_capacity(1024);
     write_head(facts, &mut text);
