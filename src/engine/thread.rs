@@ -3,12 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, mpsc};
-use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -212,22 +208,31 @@ async fn serve(mut inbox: UnboundedReceiver<Command>, mut shared: Arc<Shared>, r
 
 /// Makes a call so that its panic becomes a report, and that it can be called off.
 pub(super) async fn watched(ticket: Ticket, work: impl Future<Output = Report> + Send, reports: Reports) {
+    let witness = Witness { ticket, reports };
+    let ticket = &witness.ticket;
     // What the call holds, its connection above all, goes with it, before it is reported.
     let ended = {
-        let mut work = pin!(work);
-        let caught = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
-        });
         tokio::select! {
             biased;
-            report = caught => report.unwrap_or_else(|| {
-                ticket.ended(reason::ENGINE_PANIC, "a defect in the engine ended the call")
-            }),
+            report = work => report,
             () = ticket.called_off() => ticket.ended(reason::CANCELLED, "the call was called off"),
         }
     };
     // Also where nothing was asked for: from here on nothing can begin to send.
     ticket.departure.close();
-    reports.send(ended);
+    witness.reports.send(ended);
+}
+
+/// Reports the call whose panic it sees: the runtime catches it, and tells nobody.
+struct Witness {
+    ticket: Ticket,
+    reports: Reports,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.reports.send(self.ticket.ended(reason::ENGINE_PANIC, "a defect in the engine ended the call"));
+        }
+    }
 }
