@@ -17,9 +17,9 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 use url::Url;
 
-use super::connection::{Connection, Lost, Response, Stream, Wire};
+use super::connection::{Connection, Home, Lost, Response, Stream, Wire};
 use super::departure::Load;
-use super::pool::{Pool, Rested};
+use super::pool::Rested;
 use super::resolve::{Guarded, Names};
 use super::tls::Tls;
 use crate::domain::egress::Rule;
@@ -96,7 +96,7 @@ pub(super) struct Client {
     origin: Uri,
     connector: HttpConnector<Guarded>,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    pool: Arc<Pool<Connection>>,
+    pool: Home,
 }
 
 impl Client {
@@ -150,7 +150,7 @@ impl Client {
         })
     }
 
-    async fn connection(&self, connect: Duration) -> Result<Connection, Trouble> {
+    async fn connection(&self, connect: Duration) -> Result<Box<Connection>, Trouble> {
         let mut connector = self.connector.clone();
         // Shared among the addresses of a name, so that one that is silent does not use up the time of the others.
         connector.set_connect_timeout(Some(connect));

@@ -171,6 +171,9 @@ impl AsyncWrite for Stream {
     }
 }
 
+/// Where a connection rests after an answer.
+pub(super) type Home = Arc<Pool<Box<Connection>>>;
+
 /// Why a connection gave no answer's head.
 #[derive(Debug)]
 pub(super) enum Lost {
@@ -180,7 +183,7 @@ pub(super) enum Lost {
     Under(hyper::Error),
 }
 
-/// A connection that is made, with no request on it.
+/// A connection that is made, with no request on it. Large, and handed around: it lives in a box.
 pub(super) struct Connection {
     sender: http1::SendRequest<Load>,
     driver: http1::Connection<TokioIo<Stream>, Load>,
@@ -208,9 +211,9 @@ impl Connection {
         stream: Stream,
         watch: Arc<Watch>,
         remote: Option<SocketAddr>,
-    ) -> Result<Connection, hyper::Error> {
+    ) -> Result<Box<Connection>, hyper::Error> {
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Connection { sender, driver, watch, remote, end: End::NotYet })
+        Ok(Box::new(Connection { sender, driver, watch, remote, end: End::NotYet }))
     }
 
     /// Sends a request and waits for the answer's head. Dropped, it closes the connection. `home` is where the connection
@@ -218,10 +221,11 @@ impl Connection {
     ///
     /// # Errors
     /// Whether the request was begun.
-    pub(super) async fn send(mut self, request: Request<Load>, home: &Arc<Pool<Connection>>) -> Result<Response, Lost> {
-        self.watch.left.store(MAX_BEFORE, Ordering::Relaxed);
-        let mut answer = pin!(self.sender.try_send_request(request));
-        let (driver, end) = (&mut self.driver, &mut self.end);
+    pub(super) async fn send(mut self: Box<Self>, request: Request<Load>, home: &Home) -> Result<Response, Lost> {
+        let this = &mut *self;
+        this.watch.left.store(MAX_BEFORE, Ordering::Relaxed);
+        let mut answer = pin!(this.sender.try_send_request(request));
+        let (driver, end) = (&mut this.driver, &mut this.end);
         let answer = poll_fn(|cx| {
             drive(driver, end, cx);
             answer.as_mut().poll(cx)
@@ -265,8 +269,8 @@ pub(super) struct Response {
     pub(super) headers: HeaderMap,
     pub(super) remote: Option<SocketAddr>,
     body: Incoming,
-    connection: Connection,
-    home: Arc<Pool<Connection>>,
+    connection: Box<Connection>,
+    home: Home,
 }
 
 impl Response {

@@ -7,7 +7,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -23,17 +23,24 @@ pub(super) struct Permission {
     origin: Instant,
     /// Nanoseconds after `origin`; 0 is never.
     until: AtomicU64,
+    /// Deliveries that may still begin to send.
+    waiting: AtomicUsize,
 }
 
 impl Permission {
     /// None is given yet.
     pub(super) fn none() -> Self {
-        Permission { origin: Instant::now(), until: AtomicU64::new(0) }
+        Permission { origin: Instant::now(), until: AtomicU64::new(0), waiting: AtomicUsize::new(0) }
     }
 
     /// Gives it until then, or takes it away when that is over. The last word counts.
     pub(super) fn until(&self, then: Instant) {
         self.until.store(self.nanos(then), Ordering::SeqCst);
+    }
+
+    /// How many deliveries have neither begun to send nor ended.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
     }
 
     fn given(&self) -> bool {
@@ -82,6 +89,7 @@ pub(super) struct Departure {
 impl Departure {
     /// Of a request that is still to be sent.
     pub(super) fn waiting(permission: Arc<Permission>) -> Self {
+        permission.waiting.fetch_add(1, Ordering::SeqCst);
         Departure { permission, state: AtomicU8::new(WAITING) }
     }
 
@@ -90,15 +98,10 @@ impl Departure {
         Departure { permission, state: AtomicU8::new(STARTED) }
     }
 
-    /// True while it has neither begun to send nor ended.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == WAITING
-    }
-
     /// Ends it, so that it can never begin to send from here on, and tells how it stood.
     pub(super) fn close(&self) -> Fate {
-        match self.state.compare_exchange(WAITING, CLOSED, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) | Err(CLOSED) => Fate::Unsent,
+        match self.turn(CLOSED) {
+            Ok(()) | Err(CLOSED) => Fate::Unsent,
             Err(WITHHELD) => Fate::Withheld,
             Err(_) => Fate::Sent,
         }
@@ -107,8 +110,20 @@ impl Departure {
     /// Begins to send, if it may.
     pub(super) fn leave(&self) -> Result<(), Withheld> {
         let next = if self.permission.given() { STARTED } else { WITHHELD };
-        let left = self.state.compare_exchange(WAITING, next, Ordering::SeqCst, Ordering::SeqCst);
-        if left.is_ok() && next == STARTED { Ok(()) } else { Err(Withheld) }
+        if self.turn(next).is_ok() && next == STARTED { Ok(()) } else { Err(Withheld) }
+    }
+
+    /// Leaves `WAITING`, or says where it had gone before.
+    fn turn(&self, next: u8) -> Result<(), u8> {
+        self.state.compare_exchange(WAITING, next, Ordering::SeqCst, Ordering::SeqCst)?;
+        self.permission.waiting.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 
@@ -189,13 +204,15 @@ mod tests {
         let (now, permission) = now_and_then();
         permission.until(now + Duration::from_secs(60));
         let departure = Departure::waiting(Arc::clone(&permission));
-        assert!(departure.is_waiting());
+        assert_eq!(permission.waiting(), 1);
         assert_eq!((departure.leave(), departure.leave()), (Ok(()), Err(Withheld)));
         assert_eq!((departure.close(), departure.close()), (Fate::Sent, Fate::Sent));
         let departure = Departure::waiting(Arc::clone(&permission));
         assert_eq!(departure.close(), Fate::Unsent);
         assert_eq!(departure.leave(), Err(Withheld));
-        assert_eq!((departure.close(), departure.is_waiting()), (Fate::Unsent, false));
+        assert_eq!((departure.close(), permission.waiting()), (Fate::Unsent, 0));
+        drop(Departure::waiting(Arc::clone(&permission)));
+        assert_eq!(permission.waiting(), 0);
         permission.until(now);
         let departure = Departure::waiting(Arc::clone(&permission));
         assert_eq!((departure.leave(), departure.close()), (Err(Withheld), Fate::Withheld));

@@ -8,6 +8,7 @@ use hyper::{Method, Uri};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout_at};
 use url::{Position, Url};
+use uuid::Uuid;
 
 use super::client::{Client, Clients};
 use super::connection::Response;
@@ -15,7 +16,9 @@ use super::departure::{Departure, Load};
 use super::failure::{self, Failure};
 use super::reply::{self, Meaning};
 use super::secrets::Secrets;
-use super::{Call, Scripts, body, reason};
+use super::{Call, Limits, Scripts, body, reason};
+use crate::domain::egress::Rules;
+use crate::domain::order::Order;
 use crate::domain::render::{Auth, Request};
 use crate::domain::secret::Secret;
 
@@ -30,9 +33,17 @@ pub(super) struct Shared {
 /// The largest head, in bytes. hyper writes a larger one before it asks for the body.
 const MAX_HEAD: usize = 256 * 1024;
 
+/// A call without its order.
+pub(super) struct Bounded {
+    pub(super) run_id: Uuid,
+    pub(super) attempt: i32,
+    pub(super) limits: Limits,
+    pub(super) egress: Arc<Rules>,
+}
+
 /// One call under way.
 pub(super) struct Delivery {
-    pub(super) call: Call,
+    pub(super) call: Bounded,
     /// What the call orders.
     pub(super) request: Request,
     pub(super) deadline: Instant,
@@ -53,9 +64,10 @@ impl Delivery {
         shared: Arc<Shared>,
         deadline: Instant,
     ) -> Result<Self, Failure> {
-        let Some(request) = call.request.http().cloned() else {
+        let Call { run_id, attempt, limits, egress, request: Order::Http(request), .. } = call else {
             return Err(Failure::unsent(reason::REQUEST_UNUSABLE, "it is not an HTTP request"));
         };
+        let call = Bounded { run_id, attempt, limits, egress };
         let mut delivery = Delivery { call, request, deadline, departure, secret: None, auth: None, shared };
         if let Some(auth) = delivery.request.auth.clone() {
             let (shared, name) = (Arc::clone(&delivery.shared), auth.secret.clone());

@@ -86,7 +86,7 @@ impl Engine {
     /// Deliveries that were submitted and have neither begun to send nor ended: while there are any, the permission has
     /// to be renewed.
     pub fn unsent(&self) -> usize {
-        self.out.borrow().values().filter(|ticket| ticket.departure.is_waiting()).count()
+        self.permission.waiting()
     }
 
     /// Hands a call over. Its report comes even when the engine is dead.
@@ -108,9 +108,12 @@ impl Engine {
 
     /// The next report, if there is one. Drain the wakeup first, then call this until it gives `None`.
     pub fn try_recv(&self) -> Option<Report> {
-        // Asked before the channel: what a thread reported before it ended is then in the channel.
-        let dead = !self.is_alive();
-        let report = self.incoming.try_recv().ok().or_else(|| if dead { self.lost() } else { None })?;
+        let mut report = self.incoming.try_recv().ok();
+        if report.is_none() && !self.is_alive() {
+            // Asked once more: what a thread reported before it ended is in the channel.
+            report = self.incoming.try_recv().ok().or_else(|| self.lost());
+        }
+        let report = report?;
         if let Report::Ended { run_id, attempt, .. } | Report::Learned { run_id, attempt, .. } = &report {
             self.out.borrow_mut().remove(&(*run_id, *attempt));
         }
@@ -203,23 +206,33 @@ async fn serve(mut inbox: UnboundedReceiver<Command>, mut shared: Arc<Shared>, r
     }
 }
 
-/// Makes a call as a task of its own, so that its panic becomes a report, and that it can be called off.
-pub(super) async fn watched(ticket: Ticket, work: impl Future<Output = Report> + Send + 'static, reports: Reports) {
-    let mut task = tokio::spawn(work);
-    let ended = tokio::select! {
-        biased;
-        ended = &mut task => ended,
-        () = ticket.called_off() => {
-            ticket.departure.close();
-            task.abort();
-            task.await
+/// Makes a call so that its panic becomes a report, and that it can be called off.
+pub(super) async fn watched(ticket: Ticket, work: impl Future<Output = Report> + Send, reports: Reports) {
+    let witness = Witness { ticket, reports };
+    let ticket = &witness.ticket;
+    // What the call holds, its connection above all, goes with it, before it is reported.
+    let ended = {
+        tokio::select! {
+            biased;
+            report = work => report,
+            () = ticket.called_off() => ticket.ended(reason::CANCELLED, "the call was called off"),
         }
     };
-    let report = ended.unwrap_or_else(|error| match error.is_cancelled() {
-        true => ticket.ended(reason::CANCELLED, "the call was called off"),
-        false => ticket.ended(reason::ENGINE_PANIC, "a defect in the engine ended the call"),
-    });
     // Also where nothing was asked for: from here on nothing can begin to send.
     ticket.departure.close();
-    reports.send(report);
+    witness.reports.send(ended);
+}
+
+/// Reports the call whose panic it sees: the runtime catches it, and tells nobody.
+struct Witness {
+    ticket: Ticket,
+    reports: Reports,
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.reports.send(self.ticket.ended(reason::ENGINE_PANIC, "a defect in the engine ended the call"));
+        }
+    }
 }
