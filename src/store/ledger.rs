@@ -85,7 +85,7 @@ pub fn next_token() -> Result<i64, DotError> {
 }
 
 /// Records a run, its first event, and for an admitted one its place in the queue and its lease's grant, in one statement; the
-/// run's row. `None` when an admitted run of the same key is there already.
+/// run's row. `None` when an admitted run of the same key is there already: the transaction must not go on then.
 ///
 /// # Errors
 /// XX000 only.
@@ -148,9 +148,11 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
 }
 
 macro_rules! statement {
-    ($conflict:literal, $rest:literal) => {
+    ($besides:literal, $conflict:literal) => {
         concat!(
-            "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+            "WITH event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $5, $5, $24))",
+            $besides,
+            " INSERT INTO dot_wrapper.dot_run AS r
                 (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
                  request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
                  requested_at, finished_at, finish_by, source, source_ref, actor)
@@ -159,32 +161,30 @@ macro_rules! statement {
                        t.now + make_interval(secs => $20), $21, $22, $23
                 FROM (SELECT clock_timestamp() AS now) t ",
             $conflict,
-            " RETURNING r),
-             event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) SELECT $1, $5, $5, $24 FROM run)",
-            $rest,
-            " SELECT run.r FROM run"
+            " RETURNING r"
         )
     };
 }
 
-/// The statement's text: with the parameters of an admitted run, and with a lease's.
+/// The statement's text: with the parameters of an admitted run, and with a lease's. Where the key is taken, the caller gives
+/// up, and with it goes what is recorded besides.
 fn statement(admitted: bool, leased: bool) -> &'static str {
     match (admitted, leased) {
         (false, _) => statement!("", ""),
         (true, false) => statement!(
-            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING",
             ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-                SELECT $1, 'queued', $25, $3, $26, $27, $28, $29, $30 FROM run)"
+                VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30))",
+            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING"
         ),
         (true, true) => statement!(
-            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING",
             ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-                SELECT $1, 'queued', $25, $3, $26, $27, $28, $29, $30 FROM run),
+                VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30)),
               lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at)
-                SELECT $14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31) FROM run
+                VALUES ($14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31))
                 ON CONFLICT (lease_key) DO UPDATE
                 SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
-                    expires_at = excluded.expires_at)"
+                    expires_at = excluded.expires_at)",
+            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING"
         ),
     }
 }
@@ -234,7 +234,9 @@ pub struct Plan {
 /// # Errors
 /// XX000 only.
 pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
-    let sql = "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+    let sql = "WITH event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
+            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
+        INSERT INTO dot_wrapper.dot_run AS r
             (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint, request,
              gates, lease_key, requested_by, requested_by_oid, admitted, requested_at, finished_at, source)
             SELECT t.run_id, $1, t.code, 'plan', t.status, t.reason, t.message, '', $2, t.engine, t.fingerprint, t.request::jsonb,
@@ -242,10 +244,7 @@ pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
             FROM (SELECT x.*, clock_timestamp() AS now
                   FROM unnest($5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
                        AS x (run_id, code, status, reason, message, engine, fingerprint, request, gates, lease_key)) t
-            RETURNING r),
-        event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
-            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
-        SELECT run.r, (run.r).run_id FROM run";
+            RETURNING r, r.run_id";
     let marker = Marker::load()?;
     let detail = serde_json::json!({});
     let mark = |plan: &Plan| {
