@@ -46,8 +46,8 @@ pub struct NewRun<'a> {
     pub fingerprint: Option<&'a str>,
     /// The request, masked.
     pub request: Option<&'a Value>,
-    /// The first gates' decisions.
-    pub gates: &'a Value,
+    /// The first gates' decisions, as JSON text.
+    pub gates: &'a str,
     /// The lease's key.
     pub lease_key: Option<&'a str>,
     /// The lease's token.
@@ -73,6 +73,8 @@ pub struct Admitted<'a> {
     pub permit: &'a [u8],
     /// Seconds that the lease, which it was granted with the token, lasts.
     pub lease_ttl_s: i64,
+    /// Its process run was made for it, so that nobody has its key.
+    pub is_new: bool,
 }
 
 /// The next fencing token, larger than any before.
@@ -118,7 +120,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.engine.into(),
         run.fingerprint.into(),
         run.request.map(json).into(),
-        json(run.gates).into(),
+        JsonText(run.gates.to_owned()).into(),
         run.lease_key.into(),
         run.fencing_token.into(),
         seconds(run.start_by_s).into(),
@@ -131,7 +133,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.via.actor.as_deref().into(),
         mark.as_ref().map(|mark| &mark[..]).into(),
     ]);
-    if let Some(Admitted { place, permit, lease_ttl_s }) = admitted {
+    if let Some(Admitted { place, permit, lease_ttl_s, .. }) = admitted {
         args.extend([
             place.lane.into(),
             place.endpoint.into(),
@@ -144,11 +146,13 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
             args.push(i32::try_from(*lease_ttl_s).unwrap_or(i32::MAX).into());
         }
     }
-    spi::steady_row(statement(admitted.is_some(), run.fencing_token.is_some()), &args, |row| spi::need(row, 1))
+    let is_new = admitted.is_some_and(|admitted| admitted.is_new);
+    let sql = statement(admitted.is_some(), run.fencing_token.is_some(), is_new);
+    spi::steady_row(sql, &args, |row| spi::need(row, 1))
 }
 
 macro_rules! statement {
-    ($besides:literal, $conflict:literal) => {
+    ($besides:expr, $conflict:expr) => {
         concat!(
             "WITH event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $5, $5, $24))",
             $besides,
@@ -166,26 +170,41 @@ macro_rules! statement {
     };
 }
 
-/// The statement's text: with the parameters of an admitted run, and with a lease's. Where the key is taken, the caller gives
-/// up, and with it goes what is recorded besides.
-fn statement(admitted: bool, leased: bool) -> &'static str {
-    match (admitted, leased) {
-        (false, _) => statement!("", ""),
-        (true, false) => statement!(
-            ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-                VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30))",
-            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING"
-        ),
-        (true, true) => statement!(
-            ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-                VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30)),
-              lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at)
+macro_rules! queue {
+    () => {
+        ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
+            VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30))"
+    };
+}
+
+macro_rules! queue_and_lease {
+    () => {
+        concat!(
+            queue!(),
+            ", lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at)
                 VALUES ($14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31))
                 ON CONFLICT (lease_key) DO UPDATE
                 SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
-                    expires_at = excluded.expires_at)",
-            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING"
-        ),
+                    expires_at = excluded.expires_at)"
+        )
+    };
+}
+
+macro_rules! unless_taken {
+    () => {
+        "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING"
+    };
+}
+
+/// The statement's text: with the parameters of an admitted run, and with a lease's. Where the key is taken, the caller gives
+/// up, and with it goes what is recorded besides; it cannot be where the process run is new.
+fn statement(admitted: bool, leased: bool, is_new: bool) -> &'static str {
+    match (admitted, leased, is_new) {
+        (false, ..) => statement!("", ""),
+        (true, false, true) => statement!(queue!(), ""),
+        (true, true, true) => statement!(queue_and_lease!(), ""),
+        (true, false, false) => statement!(queue!(), unless_taken!()),
+        (true, true, false) => statement!(queue_and_lease!(), unless_taken!()),
     }
 }
 

@@ -10,8 +10,8 @@ type Case = (&'static str, &'static str, &'static str);
 const CASES: [Case; 12] = [
     (
         "a tool's policy",
-        "INSERT INTO dot_wrapper.policy (scope, name, lease) VALUES ('tool', 'A', 'fresh')",
-        "DELETE FROM dot_wrapper.policy WHERE scope = 'tool'",
+        "INSERT INTO dot_wrapper.policy (scope, name, lease) VALUES ('tool', 'DOT-1', 'fresh')",
+        "DELETE FROM dot_wrapper.policy WHERE lease = 'fresh'",
     ),
     (
         "an engine's policy",
@@ -73,10 +73,10 @@ const CASES: [Case; 12] = [
 /// What a plan says that depends on any of it.
 fn plan(session: &mut impl GenericClient) -> String {
     let sql = "SELECT concat_ws(' ', r.run_status, r.lease_key, r.request ->> 'url',
-                   (SELECT string_agg(concat_ws(':', g.gate, g.verdict, g.reason), ' ')
-                    FROM jsonb_to_recordset(r.gates) AS g (gate text, verdict text, reason text)
+                   (SELECT string_agg(concat_ws(':', g.gate, g.verdict, g.reason, g.inputs ->> 'endpoint'), ' ')
+                    FROM jsonb_to_recordset(r.gates) AS g (gate text, verdict text, reason text, inputs jsonb)
                     WHERE g.reason <> 'no_worker'))
-               FROM fn_dot_run('A', 'plan') r";
+               FROM fn_dot_run('DOT-1', 'plan') r";
     session.query_one(sql, &[]).expect("a plan").get(0)
 }
 
