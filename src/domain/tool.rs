@@ -1,5 +1,7 @@
 //! A catalogue row, read tolerantly: real catalogues have more columns, and other types, than ours.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::canonical;
@@ -34,7 +36,7 @@ pub struct Tool {
     /// Digest of everything that is not volatile.
     pub version: String,
     /// The whole row.
-    pub row: Value,
+    pub row: Arc<Value>,
 }
 
 impl Tool {
@@ -52,7 +54,7 @@ impl Tool {
             declared_modes: map.get("modes").or_else(|| map.get("supported_modes")).and_then(modes),
             version: version(map),
             code,
-            row,
+            row: Arc::new(row),
         })
     }
 

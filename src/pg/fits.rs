@@ -147,7 +147,10 @@ fn judge(info: pg_sys::FunctionCallInfo, table: &'static CStr, rule: fn(&Rules) 
 
 macro_rules! check {
     ($function:ident, $finfo:ident, $table:literal, $field:ident) => {
-        #[doc = concat!("In the CHECK of `", stringify!($field), "`'s table.")]
+        #[doc = concat!("In the CHECK of the table of `", stringify!($field), "`.")]
+        ///
+        /// # Safety
+        /// Called by PostgreSQL alone, with its call information.
         // SAFETY: the symbol is unique to this library, and its type is what PostgreSQL calls.
         #[unsafe(no_mangle)]
         pub unsafe extern "C-unwind" fn $function(info: pg_sys::FunctionCallInfo) -> pg_sys::Datum {

@@ -66,8 +66,12 @@ pub fn run_as<T>(role: pg_sys::Oid, trust: Trust, path: &str, body: impl FnOnce(
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         pg_sys::SetUserIdAndSecContext(role, context | i32::try_from(added).unwrap_or(0));
         let level = pg_sys::NewGUCNestLevel();
-        set_for_level(c"search_path", &path);
-        if trust == Trust::Own {
+        // Not again where it is so already, as in most of our own functions: each setting costs about a microsecond.
+        let current = pg_sys::namespace_search_path;
+        if current.is_null() || CStr::from_ptr(current) != path.as_c_str() {
+            set_for_level(c"search_path", &path);
+        }
+        if trust == Trust::Own && pg_sys::quote_all_identifiers {
             // Names that our SQL spells and compares are spelled in one way, whatever the caller has set.
             set_for_level(c"quote_all_identifiers", c"off");
         }

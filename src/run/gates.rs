@@ -67,6 +67,11 @@ impl Findings {
         blocks
     }
 
+    /// The decisions as they are kept, as JSON text.
+    pub fn to_text(&self) -> String {
+        serde_json::to_string(&self.decisions).unwrap_or_else(|_| "[]".to_owned())
+    }
+
     /// The decisions as they are kept.
     pub fn to_json(&self) -> Value {
         serde_json::to_value(&self.decisions).unwrap_or_else(|_| Value::Array(Vec::new()))

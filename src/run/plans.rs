@@ -92,7 +92,7 @@ fn chunk(
 fn plan(run_id: Uuid, code: &str, findings: Findings, lease_key: Option<String>) -> Result<Plan, DotError> {
     let (status, block) = record::first_state(Mode::Plan, &findings)?;
     let (reason, message) = block.map(|block| (block.reason.clone(), block.message.clone())).unzip();
-    let gates = findings.to_json().to_string();
+    let gates = findings.to_text();
     Ok(Plan {
         run_id,
         code: code.to_owned(),

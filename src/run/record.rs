@@ -47,7 +47,7 @@ pub(super) fn record(
     let (status, block) = first_state(call.mode, findings)?;
     let admitted = status == RunStatus::Queued;
     let request = findings.request.as_ref().map(|order| order.clone().with_token(lease.token).masked());
-    let gates = findings.to_json();
+    let gates = findings.to_text();
     let policy = findings.policy.as_ref().filter(|_| admitted);
     let new = NewRun {
         run_id: question.run_id,
@@ -80,8 +80,12 @@ pub(super) fn record(
     };
     let permit =
         policy.map(|_| permit::issue(&session.instance.permit_key, &claims(call, via, question, requester, lease)));
-    let admission =
-        permit.as_ref().zip(policy).map(|(permit, policy)| Admitted { place, permit, lease_ttl_s: policy.lease_ttl_s });
+    let admission = permit.as_ref().zip(policy).map(|(permit, policy)| Admitted {
+        place,
+        permit,
+        lease_ttl_s: policy.lease_ttl_s,
+        is_new: call.process_run_id.is_none(),
+    });
     let row = ledger::insert(&new, admission.as_ref())?
         .ok_or_else(|| error::internal("the idempotency key was taken meanwhile"))?;
     if let Some(block) = block.filter(|block| call.mode.calls_engine() && !is_tried_again(via, block)) {

@@ -17,6 +17,7 @@ use crate::domain::decide::{self, PortAnswer};
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::mode::Mode;
+use crate::domain::policy::Policy;
 use crate::domain::state::RunStatus;
 use crate::domain::via::{Source, Via};
 use crate::domain::{canonical, lease};
@@ -167,7 +168,20 @@ pub(super) fn ask_capacity(
     question: &Question<'_>,
     findings: &mut Findings,
 ) -> Result<(), DotError> {
-    let Some(policy) = findings.policy.clone() else { return Ok(()) };
+    let Some(policy) = findings.policy.take() else { return Ok(()) };
+    let asked = ask_capacity_of(session, requester, via, question, findings, &policy);
+    findings.policy = Some(policy);
+    asked
+}
+
+fn ask_capacity_of(
+    session: &mut Session,
+    requester: &Requester,
+    via: &Via,
+    question: &Question<'_>,
+    findings: &mut Findings,
+    policy: &Policy,
+) -> Result<(), DotError> {
     if question.mode != Mode::Plan && gate::first_block(&findings.decisions).is_some() {
         return Ok(());
     }
@@ -175,10 +189,10 @@ pub(super) fn ask_capacity(
         findings.note(decide::missed(missed));
     } else if let Some(block) = crowd::in_the_way(via, question.code, question.mode, question.args)? {
         findings.note(block);
-    } else if let Some(full) = depth::ask(session.extension.oid, &policy, requester.oid.to_u32(), question.code)? {
+    } else if let Some(full) = depth::ask(session.extension.oid, policy, requester.oid.to_u32(), question.code)? {
         findings.note(full);
-    } else if let Some(endpoint) = policy.endpoint
-        && let Some(warning) = breaker::warning(session.closures()?, &endpoint)
+    } else if let Some(endpoint) = &policy.endpoint
+        && let Some(warning) = breaker::warning(session.closures()?, endpoint)
     {
         findings.note(warning);
     }

@@ -46,8 +46,8 @@ pub struct NewRun<'a> {
     pub fingerprint: Option<&'a str>,
     /// The request, masked.
     pub request: Option<&'a Value>,
-    /// The first gates' decisions.
-    pub gates: &'a Value,
+    /// The first gates' decisions, as JSON text.
+    pub gates: &'a str,
     /// The lease's key.
     pub lease_key: Option<&'a str>,
     /// The lease's token.
@@ -73,6 +73,8 @@ pub struct Admitted<'a> {
     pub permit: &'a [u8],
     /// Seconds that the lease, which it was granted with the token, lasts.
     pub lease_ttl_s: i64,
+    /// Its process run was made for it, so that nobody has its key.
+    pub is_new: bool,
 }
 
 /// The next fencing token, larger than any before.
@@ -85,7 +87,7 @@ pub fn next_token() -> Result<i64, DotError> {
 }
 
 /// Records a run, its first event, and for an admitted one its place in the queue and its lease's grant, in one statement; the
-/// run's row. `None` when an admitted run of the same key is there already.
+/// run's row. `None` when an admitted run of the same key is there already: the transaction must not go on then.
 ///
 /// # Errors
 /// XX000 only.
@@ -118,7 +120,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.engine.into(),
         run.fingerprint.into(),
         run.request.map(json).into(),
-        json(run.gates).into(),
+        JsonText(run.gates.to_owned()).into(),
         run.lease_key.into(),
         run.fencing_token.into(),
         seconds(run.start_by_s).into(),
@@ -131,7 +133,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.via.actor.as_deref().into(),
         mark.as_ref().map(|mark| &mark[..]).into(),
     ]);
-    if let Some(Admitted { place, permit, lease_ttl_s }) = admitted {
+    if let Some(Admitted { place, permit, lease_ttl_s, .. }) = admitted {
         args.extend([
             place.lane.into(),
             place.endpoint.into(),
@@ -144,13 +146,17 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
             args.push(i32::try_from(*lease_ttl_s).unwrap_or(i32::MAX).into());
         }
     }
-    spi::steady_row(statement(admitted.is_some(), run.fencing_token.is_some()), &args, |row| spi::need(row, 1))
+    let is_new = admitted.is_some_and(|admitted| admitted.is_new);
+    let sql = statement(admitted.is_some(), run.fencing_token.is_some(), is_new);
+    spi::steady_row(sql, &args, |row| spi::need(row, 1))
 }
 
 macro_rules! statement {
-    ($conflict:literal, $rest:literal) => {
+    ($besides:expr, $conflict:expr) => {
         concat!(
-            "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+            "WITH event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) VALUES ($1, $5, $5, $24))",
+            $besides,
+            " INSERT INTO dot_wrapper.dot_run AS r
                 (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint,
                  request, gates, lease_key, fencing_token, start_by, requested_by, requested_by_oid, admitted,
                  requested_at, finished_at, finish_by, source, source_ref, actor)
@@ -159,34 +165,47 @@ macro_rules! statement {
                        t.now + make_interval(secs => $20), $21, $22, $23
                 FROM (SELECT clock_timestamp() AS now) t ",
             $conflict,
-            " RETURNING r),
-             event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark) SELECT $1, $5, $5, $24 FROM run)",
-            $rest,
-            " SELECT run.r FROM run"
+            " RETURNING r"
         )
     };
 }
 
-/// The statement's text: with the parameters of an admitted run, and with a lease's.
-fn statement(admitted: bool, leased: bool) -> &'static str {
-    match (admitted, leased) {
-        (false, _) => statement!("", ""),
-        (true, false) => statement!(
-            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING",
-            ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-                SELECT $1, 'queued', $25, $3, $26, $27, $28, $29, $30 FROM run)"
-        ),
-        (true, true) => statement!(
-            "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING",
-            ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-                SELECT $1, 'queued', $25, $3, $26, $27, $28, $29, $30 FROM run),
-              lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
-                SELECT $14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31),
-                       clock_timestamp() + make_interval(secs => $31 / 3.0) FROM run
+macro_rules! queue {
+    () => {
+        ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
+            VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30))"
+    };
+}
+
+macro_rules! queue_and_lease {
+    () => {
+        concat!(
+            queue!(),
+            ", lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
+                VALUES ($14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31),
+                        clock_timestamp() + make_interval(secs => $31 / 3.0))
                 ON CONFLICT (lease_key) DO UPDATE
                 SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
                     expires_at = excluded.expires_at, renew_at = excluded.renew_at)"
-        ),
+        )
+    };
+}
+
+macro_rules! unless_taken {
+    () => {
+        "ON CONFLICT (process_run_id, code, mode, idempotency_key) WHERE admitted DO NOTHING"
+    };
+}
+
+/// The statement's text: with the parameters of an admitted run, and with a lease's. Where the key is taken, the caller gives
+/// up, and with it goes what is recorded besides; it cannot be where the process run is new.
+fn statement(admitted: bool, leased: bool, is_new: bool) -> &'static str {
+    match (admitted, leased, is_new) {
+        (false, ..) => statement!("", ""),
+        (true, false, true) => statement!(queue!(), ""),
+        (true, true, true) => statement!(queue_and_lease!(), ""),
+        (true, false, false) => statement!(queue!(), unless_taken!()),
+        (true, true, false) => statement!(queue_and_lease!(), unless_taken!()),
     }
 }
 
@@ -235,7 +254,9 @@ pub struct Plan {
 /// # Errors
 /// XX000 only.
 pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
-    let sql = "WITH run AS (INSERT INTO dot_wrapper.dot_run AS r
+    let sql = "WITH event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
+            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
+        INSERT INTO dot_wrapper.dot_run AS r
             (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint, request,
              gates, lease_key, requested_by, requested_by_oid, admitted, requested_at, finished_at, source)
             SELECT t.run_id, $1, t.code, 'plan', t.status, t.reason, t.message, '', $2, t.engine, t.fingerprint, t.request::jsonb,
@@ -243,10 +264,7 @@ pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
             FROM (SELECT x.*, clock_timestamp() AS now
                   FROM unnest($5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
                        AS x (run_id, code, status, reason, message, engine, fingerprint, request, gates, lease_key)) t
-            RETURNING r),
-        event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
-            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
-        SELECT run.r, (run.r).run_id FROM run";
+            RETURNING r, r.run_id";
     let marker = Marker::load()?;
     let detail = serde_json::json!({});
     let mark = |plan: &Plan| {

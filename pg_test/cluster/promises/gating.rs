@@ -4,9 +4,11 @@
 //!     answers   G1, G2: toggles and guards that say anything but a clear yes
 //!     late      G3: what changes while a run waits          plan     G4: modes that must not touch anything
 //!     forged    G5: rows that nobody requested              hostile  G6: what the substrate's code may try
+//!     fresh     what is kept from call to call is what a read would find
 
 mod answers;
 mod forged;
+mod fresh;
 mod hostile;
 mod late;
 mod plan;
