@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::server::until;
 use crate::world::World;
 
-/// Roots of a tool's code; the tools are `FAST-1` and so on.
+/// Tools of one endpoint, `FAST-1` and so on.
+#[derive(Clone, Copy)]
 pub struct Kind {
     /// What its tools' codes begin with; also its endpoint's name, in small letters.
     pub name: &'static str,
@@ -16,6 +17,8 @@ pub struct Kind {
     pub tools: usize,
     /// How long the agent takes for them, in ms.
     pub wait_ms: u32,
+    /// Each may have all calls that there are; otherwise they share as the defaults say.
+    pub all_calls: bool,
 }
 
 /// A database of ours. Dropped when dropped.
@@ -55,14 +58,14 @@ impl<'w> Ours<'w> {
     fn furnish(&mut self, kind: &Kind, in_flight: usize) {
         let (name, tools, wait) = (kind.name, kind.tools, kind.wait_ms);
         let (endpoint, port) = (name.to_lowercase(), self.world.agent.port());
-        // Where there is one endpoint and nobody else, its tools may have all calls: otherwise one keeps a quarter free.
+        let most = if kind.all_calls { in_flight.to_string() } else { "NULL".to_owned() };
         let sql = format!(
             "INSERT INTO dot_wrapper.endpoint (name, base_url, path) VALUES
                  ('{endpoint}', 'http://127.0.0.1:{port}', '/wait/{wait}/v1/dots/{{code}}/runs');
              INSERT INTO dot_tools (code, name, status, execution_engine)
                  SELECT '{name}-' || n, 'a tool', 'active', 'agent_api' FROM generate_series(1, {tools}) n;
              INSERT INTO dot_wrapper.policy (scope, name, endpoint, max_in_flight)
-                 SELECT 'tool', '{name}-' || n, '{endpoint}', {in_flight} FROM generate_series(1, {tools}) n"
+                 SELECT 'tool', '{name}-' || n, '{endpoint}', {most} FROM generate_series(1, {tools}) n"
         );
         self.session.batch_execute(&sql).expect("tools");
     }

@@ -1,6 +1,10 @@
 //! The figures, a file each. Each is a function that measures and returns lines of the table and pictures.
 
+mod concurrency;
 mod drain;
+mod idle;
+mod slow;
+mod wire;
 
 use crate::figure::Outcome;
 use crate::world::World;
@@ -9,4 +13,11 @@ use crate::world::World;
 pub type Measure = fn(&World) -> Outcome;
 
 /// All of them, in the order of the table, under the names that ONLY takes.
-pub const ALL: &[(&str, Measure)] = &[("drain", drain::measure)];
+pub const ALL: &[(&str, Measure)] = &[
+    ("drain", drain::at_once),
+    ("drain50", drain::after_50_ms),
+    ("latency", wire::measure),
+    ("slow", slow::measure),
+    ("idle", idle::measure),
+    ("concurrency", concurrency::measure),
+];
