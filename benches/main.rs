@@ -6,9 +6,11 @@
 //!     world   what all share        ours    a database of ours      figures  what is measured, a file each
 //!     server  PostgreSQL            theirs  one of graphile-worker  figure   its result     report  what is printed
 //!     agent   who is called         stats   medians                 facts    the machine    plot    pictures
+//!     bare    calls alone           process processor time
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a bench may panic")]
 
 mod agent;
+mod bare;
 mod facts;
 mod figure;
 mod figures;
@@ -16,7 +18,9 @@ mod figures;
 #[path = "../pg_test/cluster/harness/mod.rs"]
 mod harness;
 mod ours;
+mod pgbench;
 mod plot;
+mod process;
 mod report;
 mod server;
 mod stats;

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use crate::server::until;
 use crate::world::World;
 
-/// Roots of a tool's code; the tools are `FAST-1` and so on.
+/// Tools of one endpoint, `FAST-1` and so on.
+#[derive(Clone, Copy)]
 pub struct Kind {
     /// What its tools' codes begin with; also its endpoint's name, in small letters.
     pub name: &'static str,
@@ -16,6 +17,8 @@ pub struct Kind {
     pub tools: usize,
     /// How long the agent takes for them, in ms.
     pub wait_ms: u32,
+    /// Each may have all calls that there are; otherwise they share as the defaults say.
+    pub all_calls: bool,
 }
 
 /// A database of ours. Dropped when dropped.
@@ -55,14 +58,14 @@ impl<'w> Ours<'w> {
     fn furnish(&mut self, kind: &Kind, in_flight: usize) {
         let (name, tools, wait) = (kind.name, kind.tools, kind.wait_ms);
         let (endpoint, port) = (name.to_lowercase(), self.world.agent.port());
-        // Where there is one endpoint and nobody else, its tools may have all calls: otherwise one keeps a quarter free.
+        let most = if kind.all_calls { in_flight.to_string() } else { "NULL".to_owned() };
         let sql = format!(
             "INSERT INTO dot_wrapper.endpoint (name, base_url, path) VALUES
                  ('{endpoint}', 'http://127.0.0.1:{port}', '/wait/{wait}/v1/dots/{{code}}/runs');
              INSERT INTO dot_tools (code, name, status, execution_engine)
                  SELECT '{name}-' || n, 'a tool', 'active', 'agent_api' FROM generate_series(1, {tools}) n;
              INSERT INTO dot_wrapper.policy (scope, name, endpoint, max_in_flight)
-                 SELECT 'tool', '{name}-' || n, '{endpoint}', {in_flight} FROM generate_series(1, {tools}) n"
+                 SELECT 'tool', '{name}-' || n, '{endpoint}', {most} FROM generate_series(1, {tools}) n"
         );
         self.session.batch_execute(&sql).expect("tools");
     }
@@ -114,6 +117,14 @@ impl<'w> Ours<'w> {
         until("all runs are over", || !self.session.query_one(&left, &[]).expect("a query").get::<_, bool>(0));
     }
 
+    /// Waits until the worker has sealed every event.
+    pub fn until_sealed(&mut self) {
+        let sql = "SELECT coalesce((SELECT h.high FROM dot_wrapper.seal_head h), 0)
+                          >= coalesce((SELECT e.event_id FROM dot_wrapper.dot_run_event e ORDER BY 1 DESC LIMIT 1), 0)";
+        let sealed = self.session.prepare(sql).expect("a statement");
+        until("all events are sealed", || self.session.query_one(&sealed, &[]).expect("a query").get(0));
+    }
+
     /// Holds the ledger, and what the agent saw since it last forgot, against each other: every run since `after` has
     /// succeeded with one intent, its three events and no lease left, and was sent exactly once.
     pub fn verify(&mut self, after: Option<Uuid>, expected: usize) {
@@ -122,9 +133,9 @@ impl<'w> Ours<'w> {
                           count(*) FILTER (WHERE a.n IS DISTINCT FROM 1),
                           count(*) FILTER (WHERE e.names IS DISTINCT FROM '{queued,running,succeeded}')
                    FROM dot_wrapper.dot_run r
-                   LEFT JOIN (SELECT run_id, count(*) AS n FROM dot_wrapper.dot_run_attempt GROUP BY 1) a USING (run_id)
-                   LEFT JOIN (SELECT run_id, array_agg(event ORDER BY event_id) AS names FROM dot_wrapper.dot_run_event GROUP BY 1) e
-                       USING (run_id)
+                   LEFT JOIN (SELECT run_id, count(*) AS n FROM dot_wrapper.dot_run_attempt WHERE run_id > $1 GROUP BY 1) a USING (run_id)
+                   LEFT JOIN (SELECT run_id, array_agg(event ORDER BY event_id) AS names FROM dot_wrapper.dot_run_event
+                              WHERE run_id > $1 GROUP BY 1) e USING (run_id)
                    WHERE r.run_id > $1";
         let row = self.session.query_one(sql, &[&after]).expect("the ledger");
         let wrong: [i64; 3] = [row.get(0), row.get(1), row.get(2)];

@@ -47,7 +47,7 @@ impl Script {
         let server = &ours.world.server;
         ours.world.settle();
         let postmaster = process::postmaster(server.dir());
-        let (cpu, wal) = (process::cpu_us(postmaster, true), wal(ours));
+        let (cpu, wal) = (process::children_ms(postmaster), wal(ours));
         let (connections, length) = (connections.to_string(), (seconds + WARM_S).to_string());
         let mut command = os::pg("pgbench");
         command.env("PGHOST", ours.world.server.dir()).env("PGPORT", "5432").env("PGUSER", "postgres");
@@ -64,8 +64,8 @@ impl Script {
         let gone = "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pgbench')";
         until("the sessions are gone", || ours.session.query_one(gone, &[]).expect("a query").get(0));
         std::thread::sleep(Duration::from_millis(100));
-        let (cpu, wal) = (process::cpu_us(postmaster, true) - cpu, self::wal(ours) - wal);
-        Measured { tps: warm(&progress).expect("its progress"), cpu_us: cpu / done, wal_bytes: wal / done }
+        let (cpu, wal) = (process::children_ms(postmaster) - cpu, self::wal(ours) - wal);
+        Measured { tps: warm(&progress).expect("its progress"), cpu_us: cpu * 1e3 / done, wal_bytes: wal / done }
     }
 }
 

@@ -1,18 +1,37 @@
-//! What a process has used, by /proc. Knows nothing of which process, or of what it did.
+//! What processes have used of the processors, from /proc. Knows nothing of what they are.
 
 use std::path::Path;
 
-/// One hundredth of a second: the clock of /proc.
-const TICK_US: f64 = 10_000.0;
+/// Milliseconds of processor time of a process with all its threads, to the microsecond where the kernel counts so
+/// (CONFIG_SCHED_INFO), else in hundredths of a second. A thread that has ended counts in the second case only.
+pub fn cpu_ms(pid: i32) -> f64 {
+    fine(pid).unwrap_or_else(|| coarse(pid))
+}
 
-/// What a process has spent of the processors so far, in µs; what has become of its children counts with `with_children`.
-pub fn cpu_us(pid: i32, with_children: bool) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("a process");
-    // After the name in parentheses, from 0: 11 and 12 are its own time, 13 and 14 that of children that have ended.
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok()).expect("a time");
-    let own = ticks(11) + ticks(12);
-    TICK_US * if with_children { ticks(13) + ticks(14) } else { own }
+fn fine(pid: i32) -> Option<f64> {
+    let mut all = 0.0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {
+        let Ok(text) = std::fs::read_to_string(thread.ok()?.path().join("schedstat")) else { continue };
+        all += text.split(' ').next()?.parse::<f64>().ok()? / 1e6;
+    }
+    (all > 0.0).then_some(all)
+}
+
+/// Likewise in hundredths of a second, with the threads that have ended.
+pub fn coarse(pid: i32) -> f64 {
+    ticks(pid, 11) + ticks(pid, 12)
+}
+
+/// What the children of a process that have ended and been waited for have spent, in milliseconds.
+pub fn children_ms(pid: i32) -> f64 {
+    ticks(pid, 13) + ticks(pid, 14)
+}
+
+/// A time of /proc/PID/stat in milliseconds, by its place after the name in parentheses, from 0.
+fn ticks(pid: i32, place: usize) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let field = stat.rsplit(") ").next().unwrap_or_default().split(' ').nth(place);
+    field.and_then(|field| field.parse::<f64>().ok()).unwrap_or_default() * 10.0
 }
 
 /// Resident memory of a process, in MB.
@@ -24,7 +43,7 @@ pub struct Memory {
     pub all: f64,
 }
 
-/// As it is now; nothing for one that is not there.
+/// As it is now; nothing for a process that is not there.
 pub fn memory(pid: i32) -> Memory {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let field = |name: &str| {
@@ -34,7 +53,7 @@ pub fn memory(pid: i32) -> Memory {
     Memory { own: field("RssAnon:"), all: field("VmRSS:") }
 }
 
-/// The postmaster of a data directory.
+/// The postmaster of a server's folder.
 pub fn postmaster(dir: &Path) -> i32 {
     let file = std::fs::read_to_string(dir.join("data/postmaster.pid")).expect("a running server");
     file.lines().next().and_then(|line| line.trim().parse().ok()).expect("a pid")

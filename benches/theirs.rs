@@ -108,6 +108,12 @@ impl<'w> Theirs<'w> {
         self.worker.as_ref().map_or(0, |worker| worker.id().cast_signed())
     }
 
+    /// Its sessions' processes.
+    pub fn backends(&mut self) -> Vec<i32> {
+        let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.session.query(sql, &[]).expect("a query").iter().map(|row| row.get(0)).collect()
+    }
+
     /// Ends the process.
     pub fn stop(&mut self) {
         let Some(mut worker) = self.worker.take() else { return };

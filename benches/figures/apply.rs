@@ -11,7 +11,7 @@ use crate::pgbench::{self, Measured, Script};
 use crate::stats::median;
 use crate::world::World;
 
-const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0 };
+const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0, all_calls: true };
 const CONNECTIONS: [u32; 3] = [1, 8, 32];
 
 /// Number and lease key are random: 1 of 9 x 10^18 twice is not to be expected.

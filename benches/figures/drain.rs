@@ -1,38 +1,76 @@
 //! Draining a full queue: how many runs a second from the moment that the worker may begin until the last one is over.
-//! The agent answers at once; each run has its own lease; 8 tools.
+//! Each run has its own lease; 8 tools.
 
 use std::time::Instant;
 
 use serde_json::json;
 
+use crate::bare;
 use crate::figure::{Figure, Outcome, Target};
 use crate::ours::{Kind, Ours};
-use crate::stats::alternate;
+use crate::process::cpu_ms;
+use crate::stats::{alternate, median};
 use crate::theirs::{Task, Theirs};
 use crate::world::World;
 
-const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0 };
-const IN_FLIGHT: usize = 64;
-
-/// 50,000 of each, in turn.
-pub fn measure(world: &World) -> Outcome {
-    let count = world.options.size(50_000, 5_000);
-    let mut ours = Ours::new(world, &[FAST], IN_FLIGHT);
-    let mut theirs = Theirs::new(world);
-    let (a, b) = alternate(
-        world.options.rounds,
-        || drain_ours(&mut ours, &FAST, count),
-        || drain_theirs(&mut theirs, 0, IN_FLIGHT, count),
-    );
-    let figure = Figure::new(&format!("drain {count} applies, agent at once, 64 in flight"), "runs/s", a)
-        .against("graphile-worker", b)
-        .target(Target::RatioAtLeast(2.5))
-        .raw(json!({ "count": count, "in_flight": IN_FLIGHT }));
-    Outcome { figures: vec![figure], plots: Vec::new() }
+/// How a queue was drained.
+pub struct Drained {
+    /// Runs or jobs a second.
+    pub rate: f64,
+    /// Processor time of a run, in microseconds: our worker; their process and its sessions.
+    pub cpu_us: f64,
+    /// The most calls that the agent had at the same time.
+    pub most_out: u64,
 }
 
-/// Runs a second, of so many; the ledger and the agent agree about each of them.
-pub fn drain_ours(ours: &mut Ours, kind: &Kind, count: usize) -> f64 {
+/// 50,000 of each, in turn; the agent answers at once.
+pub fn at_once(world: &World) -> Outcome {
+    let count = world.options.size(50_000, 5_000);
+    let (ours, theirs) = both(world, 0, 64, count);
+    let rate = |drained: &[Drained]| drained.iter().map(|one| one.rate).collect::<Vec<_>>();
+    let cpu = |drained: &[Drained]| drained.iter().map(|one| one.cpu_us).collect::<Vec<_>>();
+    let drain = Figure::new(&format!("drain {count} applies, agent at once, 64 in flight"), "runs/s", rate(&ours))
+        .against("graphile-worker", rate(&theirs))
+        .target(Target::RatioAtLeast(2.5))
+        .raw(json!({ "count": count, "most_out": most_out(&ours), "most_out_theirs": most_out(&theirs) }));
+    let cpu = Figure::new("  processor time of a run", "us", cpu(&ours)).against("graphile-worker", cpu(&theirs));
+    Outcome { figures: vec![drain, cpu], plots: Vec::new() }
+}
+
+/// The same with an agent that takes 50 ms, and 1,000 calls in flight: 20,000 a second is all there can be. What the
+/// machine allows of that, a client without a database says.
+pub fn after_50_ms(world: &World) -> Outcome {
+    let count = world.options.size(50_000, 5_000);
+    let (ours, theirs) = both(world, 50, 1000, count);
+    let bare: Vec<f64> = (0..world.options.rounds).map(|_| bare::rate(&world.agent, 50, 1000, count)).collect();
+    let rate = |drained: &[Drained]| drained.iter().map(|one| one.rate).collect::<Vec<_>>();
+    let name = format!("drain {count} applies, agent takes 50 ms, 1,000 in flight");
+    let raw = json!({ "count": count, "most_out": most_out(&ours), "most_out_theirs": most_out(&theirs) });
+    let bound = 20_000f64.min(median(&bare));
+    let beside = Figure::new(&name, "runs/s", rate(&ours)).against("graphile-worker", rate(&theirs)).raw(raw);
+    let bounded = Figure::new("  of the bound: 20,000/s, or calls without a database", "runs/s", rate(&ours))
+        .against(if bound < 20_000.0 { "calls alone" } else { "1,000 / 50 ms" }, vec![bound])
+        .target(Target::RatioAtLeast(0.9))
+        .raw(json!({ "calls_without_a_database": bare }));
+    Outcome { figures: vec![beside, bounded], plots: Vec::new() }
+}
+
+fn most_out(drained: &[Drained]) -> u64 {
+    drained.iter().map(|one| one.most_out).max().unwrap_or_default()
+}
+
+/// Both sides in turn.
+pub fn both(world: &World, wait_ms: u32, in_flight: usize, count: usize) -> (Vec<Drained>, Vec<Drained>) {
+    let kind = Kind { name: "FAST", tools: 8, wait_ms, all_calls: true };
+    let mut ours = Ours::new(world, &[kind], in_flight);
+    let mut theirs = Theirs::new(world);
+    let rounds = world.options.rounds;
+    let ours = || drain_ours(&mut ours, &kind, count);
+    alternate(rounds, ours, || drain_theirs(&mut theirs, wait_ms, in_flight, count))
+}
+
+/// So many runs; the ledger and the agent agree about each of them.
+pub fn drain_ours(ours: &mut Ours, kind: &Kind, count: usize) -> Drained {
     ours.switch(false);
     let before = ours.last();
     ours.request(kind, count);
@@ -43,22 +81,30 @@ pub fn drain_ours(ours: &mut Ours, kind: &Kind, count: usize) -> f64 {
     ours.world.agent.until_count(count as u64);
     ours.until_idle();
     let took = began.elapsed();
+    let spent = ours.worker().map_or(0.0, cpu_ms);
     ours.verify(before, count);
-    count as f64 / took.as_secs_f64()
+    drained(ours.world, count, took.as_secs_f64(), spent)
 }
 
-/// Jobs a second, of so many; the agent saw each of them once.
-pub fn drain_theirs(theirs: &mut Theirs, wait_ms: u32, concurrency: usize, count: usize) -> f64 {
+/// So many jobs; the agent saw each of them once.
+pub fn drain_theirs(theirs: &mut Theirs, wait_ms: u32, concurrency: usize, count: usize) -> Drained {
     theirs.add("fast", count);
     theirs.world.settle();
     theirs.world.agent.forget();
     theirs.start(&[Task { name: "fast", wait_ms }], concurrency);
+    let before = cpu_ms(theirs.pid());
     let began = Instant::now();
     theirs.go();
     theirs.world.agent.until_count(count as u64);
     theirs.until_idle();
     let took = began.elapsed();
+    let spent = cpu_ms(theirs.pid()) - before + theirs.backends().into_iter().map(cpu_ms).sum::<f64>();
     theirs.verify(count);
     theirs.stop();
-    count as f64 / took.as_secs_f64()
+    drained(theirs.world, count, took.as_secs_f64(), spent)
+}
+
+fn drained(world: &World, count: usize, seconds: f64, cpu_ms: f64) -> Drained {
+    let count = count as f64;
+    Drained { rate: count / seconds, cpu_us: cpu_ms * 1e3 / count, most_out: world.agent.most_out() }
 }

@@ -12,8 +12,8 @@ use crate::ours::{Kind, Ours};
 use crate::process::{self, Memory};
 use crate::world::World;
 
-const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0 };
-const BIG: Kind = Kind { name: "BIG", tools: 2, wait_ms: 0 };
+const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0, all_calls: true };
+const BIG: Kind = Kind { name: "BIG", tools: 2, wait_ms: 0, all_calls: true };
 /// Parts of the load; each has some big ones.
 const PARTS: usize = 20;
 /// As long as a worker needs to seal and count what is left, and to let go.

@@ -1,6 +1,15 @@
 //! The figures, a file each. Each is a function that measures and returns lines of the table and pictures.
 
+mod apply;
+mod concurrency;
 mod drain;
+mod idle;
+mod memory;
+mod refused;
+mod run_all;
+mod slow;
+mod snapshot;
+mod wire;
 
 use crate::figure::Outcome;
 use crate::world::World;
@@ -9,4 +18,16 @@ use crate::world::World;
 pub type Measure = fn(&World) -> Outcome;
 
 /// All of them, in the order of the table, under the names that ONLY takes.
-pub const ALL: &[(&str, Measure)] = &[("drain", drain::measure)];
+pub const ALL: &[(&str, Measure)] = &[
+    ("drain", drain::at_once),
+    ("drain50", drain::after_50_ms),
+    ("latency", wire::measure),
+    ("slow", slow::measure),
+    ("idle", idle::measure),
+    ("concurrency", concurrency::measure),
+    ("apply", apply::measure),
+    ("run_all", run_all::measure),
+    ("refused", refused::measure),
+    ("snapshot", snapshot::measure),
+    ("memory", memory::measure),
+];

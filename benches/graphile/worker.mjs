@@ -14,7 +14,9 @@ import { Pool } from "undici";
 const number = (name, otherwise) => Number(process.env[name] ?? otherwise);
 const concurrency = number("CONCURRENCY", 64);
 const pgPool = new pg.Pool({ max: number("POOL", 10) });
-pgPool.on("error", (error) => console.error(error.message));
+const complain = (error) => console.error(error.message);
+pgPool.on("error", complain);
+pgPool.on("connect", (client) => client.on("error", complain));
 
 if (process.argv[2] === "migrate") {
   await runMigrations({ pgPool });
