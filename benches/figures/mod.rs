@@ -3,6 +3,7 @@
 mod apply;
 mod concurrency;
 mod drain;
+mod growth;
 mod idle;
 mod memory;
 mod refused;
@@ -30,4 +31,5 @@ pub const ALL: &[(&str, Measure)] = &[
     ("refused", refused::measure),
     ("snapshot", snapshot::measure),
     ("memory", memory::measure),
+    ("growth", growth::measure),
 ];
