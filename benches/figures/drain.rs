@@ -10,7 +10,7 @@ use crate::figure::{Figure, Outcome, Target};
 use crate::ours::{Kind, Ours};
 use crate::process::cpu_ms;
 use crate::stats::{alternate, median};
-use crate::theirs::{Task, Theirs};
+use crate::theirs::{Options, Task, Theirs};
 use crate::world::World;
 
 /// How a queue was drained.
@@ -88,10 +88,21 @@ pub fn drain_ours(ours: &mut Ours, kind: &Kind, count: usize) -> Drained {
 
 /// So many jobs; the agent saw each of them once.
 pub fn drain_theirs(theirs: &mut Theirs, wait_ms: u32, concurrency: usize, count: usize) -> Drained {
+    drain_theirs_with(theirs, &Options::used(concurrency), wait_ms, concurrency, count)
+}
+
+/// The same with other options.
+pub fn drain_theirs_with(
+    theirs: &mut Theirs,
+    options: &Options,
+    wait_ms: u32,
+    concurrency: usize,
+    count: usize,
+) -> Drained {
     theirs.add("fast", count);
     theirs.world.settle();
     theirs.world.agent.forget();
-    theirs.start(&[Task { name: "fast", wait_ms }], concurrency);
+    theirs.start_with(options, &[Task { name: "fast", wait_ms }], concurrency);
     let before = cpu_ms(theirs.pid());
     let began = Instant::now();
     theirs.go();

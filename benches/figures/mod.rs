@@ -4,6 +4,7 @@ mod concurrency;
 mod drain;
 mod idle;
 mod slow;
+mod tune;
 mod wire;
 
 use crate::figure::Outcome;
@@ -21,3 +22,6 @@ pub const ALL: &[(&str, Measure)] = &[
     ("idle", idle::measure),
     ("concurrency", concurrency::measure),
 ];
+
+/// Measured only when ONLY names them.
+pub const ON_REQUEST: &[(&str, Measure)] = &[("tune", tune::measure)];
