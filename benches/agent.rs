@@ -1,6 +1,7 @@
 //! The HTTP server that both sides call: in this process, so that one clock sees the commit and the arrival.
 //!
-//! `POST /wait/MS/anything` is answered after MS milliseconds, 0: at once. Connections are kept alive. Lives here: the
+//! `POST /wait/MS/anything` is answered after MS milliseconds, 0: at once; `POST /size/KB/anything` with a result of so many
+//! kilobytes. Connections are kept alive. Lives here: the
 //! server and what it remembers. Does not live here: what is asked of it.
 
 use std::collections::HashMap;
@@ -139,12 +140,29 @@ async fn answer(request: Request<Incoming>, state: &State) -> Result<Response<Fu
     state.count.fetch_add(1, Ordering::Relaxed);
     let out = state.out.fetch_add(1, Ordering::Relaxed) + 1;
     state.most_out.fetch_max(out, Ordering::Relaxed);
-    let wait = request.uri().path().strip_prefix("/wait/").and_then(|rest| rest.split('/').next()?.parse().ok());
+    let path = request.uri().path();
+    let wait = path.strip_prefix("/wait/").and_then(|rest| rest.split('/').next()?.parse().ok());
+    let size = path.strip_prefix("/size/").and_then(|rest| rest.split('/').next()?.parse().ok());
     let _ = request.into_body().collect().await;
     if let Some(ms) = wait.filter(|ms| *ms > 0) {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
     state.out.fetch_sub(1, Ordering::Relaxed);
+    let body = size.map_or(Bytes::from_static(ANSWER), |kilobytes| long_answer(key, kilobytes));
     let answer = Response::builder().header("content-type", "application/json");
-    Ok(answer.body(Full::new(Bytes::from_static(ANSWER))).expect("a response"))
+    Ok(answer.body(Full::new(body)).expect("a response"))
+}
+
+/// A success with a result that does not compress to nothing.
+fn long_answer(key: u128, kilobytes: usize) -> Bytes {
+    let mut text = String::from(r#"{"status":"succeeded","result":{"text":""#);
+    let mut noise = key as u64 | 1;
+    while text.len() < kilobytes * 1024 {
+        // Marsaglia's xorshift.
+        noise ^= noise << 13;
+        noise ^= noise >> 7;
+        noise ^= noise << 17;
+        text.push_str(&format!("{noise:016x}"));
+    }
+    Bytes::from(text + "\"}}")
 }

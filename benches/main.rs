@@ -18,6 +18,7 @@ mod figures;
 #[path = "../pg_test/cluster/harness/mod.rs"]
 mod harness;
 mod ours;
+mod pgbench;
 mod plot;
 mod process;
 mod report;

@@ -117,6 +117,14 @@ impl<'w> Ours<'w> {
         until("all runs are over", || !self.session.query_one(&left, &[]).expect("a query").get::<_, bool>(0));
     }
 
+    /// Waits until the worker has sealed every event.
+    pub fn until_sealed(&mut self) {
+        let sql = "SELECT coalesce((SELECT h.high FROM dot_wrapper.seal_head h), 0)
+                          >= coalesce((SELECT e.event_id FROM dot_wrapper.dot_run_event e ORDER BY 1 DESC LIMIT 1), 0)";
+        let sealed = self.session.prepare(sql).expect("a statement");
+        until("all events are sealed", || self.session.query_one(&sealed, &[]).expect("a query").get(0));
+    }
+
     /// Holds the ledger, and what the agent saw since it last forgot, against each other: every run since `after` has
     /// succeeded with one intent, its three events and no lease left, and was sent exactly once.
     pub fn verify(&mut self, after: Option<Uuid>, expected: usize) {
@@ -125,9 +133,9 @@ impl<'w> Ours<'w> {
                           count(*) FILTER (WHERE a.n IS DISTINCT FROM 1),
                           count(*) FILTER (WHERE e.names IS DISTINCT FROM '{queued,running,succeeded}')
                    FROM dot_wrapper.dot_run r
-                   LEFT JOIN (SELECT run_id, count(*) AS n FROM dot_wrapper.dot_run_attempt GROUP BY 1) a USING (run_id)
-                   LEFT JOIN (SELECT run_id, array_agg(event ORDER BY event_id) AS names FROM dot_wrapper.dot_run_event GROUP BY 1) e
-                       USING (run_id)
+                   LEFT JOIN (SELECT run_id, count(*) AS n FROM dot_wrapper.dot_run_attempt WHERE run_id > $1 GROUP BY 1) a USING (run_id)
+                   LEFT JOIN (SELECT run_id, array_agg(event ORDER BY event_id) AS names FROM dot_wrapper.dot_run_event
+                              WHERE run_id > $1 GROUP BY 1) e USING (run_id)
                    WHERE r.run_id > $1";
         let row = self.session.query_one(sql, &[&after]).expect("the ledger");
         let wrong: [i64; 3] = [row.get(0), row.get(1), row.get(2)];

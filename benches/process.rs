@@ -19,16 +19,42 @@ fn fine(pid: i32) -> Option<f64> {
 
 /// Likewise in hundredths of a second, with the threads that have ended.
 pub fn coarse(pid: i32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-    let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
-    (ticks(11) + ticks(12)) * 10.0
+    ticks(pid, 11) + ticks(pid, 12)
 }
 
-/// Resident memory in MB; 0 for no such process.
-#[allow(dead_code, reason = "for figures about memory")]
-pub fn resident_mb(pid: i32) -> f64 {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").trim().parse::<f64>().unwrap_or_default() / 1024.0
+/// What the children of a process that have ended and been waited for have spent, in milliseconds.
+pub fn children_ms(pid: i32) -> f64 {
+    ticks(pid, 13) + ticks(pid, 14)
+}
+
+/// A time of /proc/PID/stat in milliseconds, by its place after the name in parentheses, from 0.
+fn ticks(pid: i32, place: usize) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let field = stat.rsplit(") ").next().unwrap_or_default().split(' ').nth(place);
+    field.and_then(|field| field.parse::<f64>().ok()).unwrap_or_default() * 10.0
+}
+
+/// Resident memory of a process, in MB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    /// Its own.
+    pub own: f64,
+    /// All of it, with the pages of shared memory that it has ever touched.
+    pub all: f64,
+}
+
+/// As it is now; nothing for a process that is not there.
+pub fn memory(pid: i32) -> Memory {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() / 1024.0
+    };
+    Memory { own: field("RssAnon:"), all: field("VmRSS:") }
+}
+
+/// The postmaster of a server's folder.
+pub fn postmaster(dir: &Path) -> i32 {
+    let file = std::fs::read_to_string(dir.join("data/postmaster.pid")).expect("a running server");
+    file.lines().next().and_then(|line| line.trim().parse().ok()).expect("a pid")
 }

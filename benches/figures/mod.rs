@@ -1,9 +1,14 @@
 //! The figures, a file each. Each is a function that measures and returns lines of the table and pictures.
 
+mod apply;
 mod concurrency;
 mod drain;
 mod idle;
+mod memory;
+mod refused;
+mod run_all;
 mod slow;
+mod snapshot;
 mod tune;
 mod wire;
 
@@ -21,6 +26,11 @@ pub const ALL: &[(&str, Measure)] = &[
     ("slow", slow::measure),
     ("idle", idle::measure),
     ("concurrency", concurrency::measure),
+    ("apply", apply::measure),
+    ("run_all", run_all::measure),
+    ("refused", refused::measure),
+    ("snapshot", snapshot::measure),
+    ("memory", memory::measure),
 ];
 
 /// Measured only when ONLY names them.
