@@ -100,6 +100,8 @@ pub fn drain_ours(ours: &mut Ours, kind: &Kind, count: usize) -> Drained {
     let took = began.elapsed();
     let spent = ours.worker().map_or(0.0, cpu_ms);
     ours.verify(before, count);
+    // Not in the time, and not in theirs.
+    ours.until_sealed();
     drained(ours.world, count, began, took, spent)
 }
 
