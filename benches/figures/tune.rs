@@ -17,7 +17,7 @@ const TRIED: [Options; 7] = [
     Options { complete_delay_ms: -1, pool: 64, ..Options::USED },
     Options { complete_delay_ms: 50, ..Options::USED },
     Options { queue: 2000, ..Options::USED },
-    Options { queue: -1, pool: 64, complete_delay_ms: -1, ..Options::USED },
+    Options { pool: 64, queue: -1, complete_delay_ms: -1 },
 ];
 
 /// Each of them.
