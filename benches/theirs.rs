@@ -16,6 +16,28 @@ pub struct Task {
     pub wait_ms: u32,
 }
 
+/// Options of graphile-worker that bear upon its speed.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Connections of its pool.
+    pub pool: u32,
+    /// Size of its local queue; -1: none.
+    pub queue: i32,
+    /// How long it waits for more completions to record at once, in ms; -1: each by itself.
+    pub complete_delay_ms: i32,
+}
+
+impl Options {
+    /// What it is measured with; why: benches/README.md.
+    pub const USED: Options = Options { pool: 10, queue: 500, complete_delay_ms: 0 };
+
+    /// The same for so many jobs at a time: where the local queue held fewer, it would be what is measured.
+    pub fn used(concurrency: usize) -> Options {
+        let queue = Options::USED.queue.max(i32::try_from(2 * concurrency).unwrap_or(i32::MAX));
+        Options { queue, ..Options::USED }
+    }
+}
+
 /// A database of theirs. Dropped when dropped, and its worker ended.
 pub struct Theirs<'w> {
     /// What it lives in.
@@ -73,6 +95,11 @@ impl<'w> Theirs<'w> {
 
     /// Starts the process; returns when it has loaded everything and waits for [`Theirs::go`].
     pub fn start(&mut self, tasks: &[Task], concurrency: usize) {
+        self.start_with(&Options::used(concurrency), tasks, concurrency);
+    }
+
+    /// The same with other options.
+    pub fn start_with(&mut self, options: &Options, tasks: &[Task], concurrency: usize) {
         let paths: serde_json::Map<_, _> = tasks
             .iter()
             .map(|task| (task.name.to_owned(), format!("/wait/{}/v1/dots/{}/runs", task.wait_ms, task.name).into()))
@@ -80,7 +107,9 @@ impl<'w> Theirs<'w> {
         let mut command = self.program();
         command.env("AGENT", format!("http://127.0.0.1:{}", self.world.agent.port()));
         command.env("TASKS", serde_json::Value::Object(paths).to_string());
-        command.env("CONCURRENCY", concurrency.to_string()).env("LOCAL_QUEUE", concurrency.max(500).to_string());
+        command.env("CONCURRENCY", concurrency.to_string()).env("POOL", options.pool.to_string());
+        command.env("LOCAL_QUEUE", options.queue.to_string());
+        command.env("COMPLETE_DELAY", options.complete_delay_ms.to_string());
         self.worker = Some(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("node"));
         self.expect("ready");
     }

@@ -23,7 +23,8 @@ INSERT INTO bare.a (body) VALUES (:a) RETURNING id;
 INSERT INTO bare.b (body) VALUES (:b);
 COMMIT;
 ";
-const ONE_TRIP: &str = "WITH b AS (INSERT INTO bare.b (body) VALUES (:b)) INSERT INTO bare.a (body) VALUES (:a) RETURNING id;
+const ONE_TRIP: &str =
+    "WITH b AS (INSERT INTO bare.b (body) VALUES (:b)) INSERT INTO bare.a (body) VALUES (:a) RETURNING id;
 ";
 
 struct Scripts {
@@ -118,7 +119,8 @@ fn tps(side: &[Measured]) -> Vec<f64> {
 fn compare(connections: u32, measured: &[Vec<Measured>; 3], sizes: &str) -> [Figure; 2] {
     let [ours, two, one_trip] = measured;
     let of = |side: &[Measured], what: fn(&Measured) -> f64| median(&side.iter().map(what).collect::<Vec<_>>());
-    let cost = |side: &[Measured]| format!("{:.0} us CPU, {:.0} B WAL", of(side, |m| m.cpu_us), of(side, |m| m.wal_bytes));
+    let cost =
+        |side: &[Measured]| format!("{:.0} us CPU, {:.0} B WAL", of(side, |m| m.cpu_us), of(side, |m| m.wal_bytes));
     let note = format!("a call: {}; the transaction: {}; {sizes}", cost(ours), cost(two));
     let raw = |side: &[Measured]| side.iter().map(|m| [m.tps, m.cpu_us, m.wal_bytes]).collect::<Vec<_>>();
     let what = if connections == 1 { "1 connection".to_owned() } else { format!("{connections} connections") };

@@ -1,16 +1,16 @@
 //! Draining a full queue: how many runs a second from the moment that the worker may begin until the last one is over.
 //! Each run has its own lease; 8 tools.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bare;
-use crate::figure::{Figure, Outcome, Target};
+use crate::figure::{Figure, Outcome, Target, short};
 use crate::ours::{Kind, Ours};
 use crate::process::cpu_ms;
 use crate::stats::{alternate, median};
-use crate::theirs::{Task, Theirs};
+use crate::theirs::{Options, Task, Theirs};
 use crate::world::World;
 
 /// How a queue was drained.
@@ -21,6 +21,8 @@ pub struct Drained {
     pub cpu_us: f64,
     /// The most calls that the agent had at the same time.
     pub most_out: u64,
+    /// From when the worker might begin until the first call, in ms: it starts and connects within that.
+    pub first_ms: f64,
 }
 
 /// 50,000 of each, in turn; the agent answers at once.
@@ -29,10 +31,12 @@ pub fn at_once(world: &World) -> Outcome {
     let (ours, theirs) = both(world, 0, 64, count);
     let rate = |drained: &[Drained]| drained.iter().map(|one| one.rate).collect::<Vec<_>>();
     let cpu = |drained: &[Drained]| drained.iter().map(|one| one.cpu_us).collect::<Vec<_>>();
+    let (note, raw) = beginnings(count, &ours, &theirs);
     let drain = Figure::new(&format!("drain {count} applies, agent at once, 64 in flight"), "runs/s", rate(&ours))
         .against("graphile-worker", rate(&theirs))
         .target(Target::RatioAtLeast(2.5))
-        .raw(json!({ "count": count, "most_out": most_out(&ours), "most_out_theirs": most_out(&theirs) }));
+        .note(note)
+        .raw(raw);
     let cpu = Figure::new("  processor time of a run", "us", cpu(&ours)).against("graphile-worker", cpu(&theirs));
     Outcome { figures: vec![drain, cpu], plots: Vec::new() }
 }
@@ -45,18 +49,31 @@ pub fn after_50_ms(world: &World) -> Outcome {
     let bare: Vec<f64> = (0..world.options.rounds).map(|_| bare::rate(&world.agent, 50, 1000, count)).collect();
     let rate = |drained: &[Drained]| drained.iter().map(|one| one.rate).collect::<Vec<_>>();
     let name = format!("drain {count} applies, agent takes 50 ms, 1,000 in flight");
-    let raw = json!({ "count": count, "most_out": most_out(&ours), "most_out_theirs": most_out(&theirs) });
+    let (note, raw) = beginnings(count, &ours, &theirs);
     let bound = 20_000f64.min(median(&bare));
-    let beside = Figure::new(&name, "runs/s", rate(&ours)).against("graphile-worker", rate(&theirs)).raw(raw);
+    let beside =
+        Figure::new(&name, "runs/s", rate(&ours)).against("graphile-worker", rate(&theirs)).note(note).raw(raw);
     let bounded = Figure::new("  of the bound: 20,000/s, or calls without a database", "runs/s", rate(&ours))
         .against(if bound < 20_000.0 { "calls alone" } else { "1,000 / 50 ms" }, vec![bound])
         .target(Target::RatioAtLeast(0.9))
+        .note(format!("calls without a database, 1,000 of them out, 50 ms each: {}/s", short(median(&bare))))
         .raw(json!({ "calls_without_a_database": bare }));
     Outcome { figures: vec![beside, bounded], plots: Vec::new() }
 }
 
-fn most_out(drained: &[Drained]) -> u64 {
-    drained.iter().map(|one| one.most_out).max().unwrap_or_default()
+/// What both sides had out at most, and how long they took to begin, for people and for programs.
+fn beginnings(count: usize, ours: &[Drained], theirs: &[Drained]) -> (String, Value) {
+    let first = |side: &[Drained]| median(&side.iter().map(|one| one.first_ms).collect::<Vec<_>>());
+    let most = |side: &[Drained]| side.iter().map(|one| one.most_out).max().unwrap_or_default();
+    let note = format!(
+        "first call after {} and {} ms; at most {} and {} calls out",
+        short(first(ours)),
+        short(first(theirs)),
+        most(ours),
+        most(theirs)
+    );
+    let side = |side: &[Drained]| json!({ "first_call_ms": first(side), "most_calls_out": most(side) });
+    (note, json!({ "count": count, "ours": side(ours), "theirs": side(theirs) }))
 }
 
 /// Both sides in turn.
@@ -83,15 +100,28 @@ pub fn drain_ours(ours: &mut Ours, kind: &Kind, count: usize) -> Drained {
     let took = began.elapsed();
     let spent = ours.worker().map_or(0.0, cpu_ms);
     ours.verify(before, count);
-    drained(ours.world, count, took.as_secs_f64(), spent)
+    // Not in the time, and not in theirs.
+    ours.until_sealed();
+    drained(ours.world, count, began, took, spent)
 }
 
 /// So many jobs; the agent saw each of them once.
 pub fn drain_theirs(theirs: &mut Theirs, wait_ms: u32, concurrency: usize, count: usize) -> Drained {
+    drain_theirs_with(theirs, &Options::used(concurrency), wait_ms, concurrency, count)
+}
+
+/// The same with other options.
+pub fn drain_theirs_with(
+    theirs: &mut Theirs,
+    options: &Options,
+    wait_ms: u32,
+    concurrency: usize,
+    count: usize,
+) -> Drained {
     theirs.add("fast", count);
     theirs.world.settle();
     theirs.world.agent.forget();
-    theirs.start(&[Task { name: "fast", wait_ms }], concurrency);
+    theirs.start_with(options, &[Task { name: "fast", wait_ms }], concurrency);
     let before = cpu_ms(theirs.pid());
     let began = Instant::now();
     theirs.go();
@@ -101,10 +131,16 @@ pub fn drain_theirs(theirs: &mut Theirs, wait_ms: u32, concurrency: usize, count
     let spent = cpu_ms(theirs.pid()) - before + theirs.backends().into_iter().map(cpu_ms).sum::<f64>();
     theirs.verify(count);
     theirs.stop();
-    drained(theirs.world, count, took.as_secs_f64(), spent)
+    drained(theirs.world, count, began, took, spent)
 }
 
-fn drained(world: &World, count: usize, seconds: f64, cpu_ms: f64) -> Drained {
+fn drained(world: &World, count: usize, began: Instant, took: Duration, cpu_ms: f64) -> Drained {
     let count = count as f64;
-    Drained { rate: count / seconds, cpu_us: cpu_ms * 1e3 / count, most_out: world.agent.most_out() }
+    let first = world.agent.seen().values().map(|seen| seen.first).min().unwrap_or(began);
+    Drained {
+        rate: count / took.as_secs_f64(),
+        cpu_us: cpu_ms * 1e3 / count,
+        most_out: world.agent.most_out(),
+        first_ms: first.saturating_duration_since(began).as_secs_f64() * 1e3,
+    }
 }

@@ -10,6 +10,7 @@ mod refused;
 mod run_all;
 mod slow;
 mod snapshot;
+mod tune;
 mod wire;
 
 use crate::figure::Outcome;
@@ -33,3 +34,6 @@ pub const ALL: &[(&str, Measure)] = &[
     ("memory", memory::measure),
     ("growth", growth::measure),
 ];
+
+/// Measured only when ONLY names them.
+pub const ON_REQUEST: &[(&str, Measure)] = &[("tune", tune::measure)];

@@ -127,7 +127,8 @@ impl<'a, 'w> Caller<'a, 'w> {
         let (began, cpu) = (Instant::now(), process::cpu_ms(self.pid));
         for _ in 0..count {
             self.number += 1;
-            let reason: Option<String> = self.ours.session.query_one(&statement, &[&self.number]).expect("a run").get(0);
+            let reason: Option<String> =
+                self.ours.session.query_one(&statement, &[&self.number]).expect("a run").get(0);
             assert_eq!(reason.as_deref(), way.reason, "{}", way.name);
         }
         let count = count as f64;

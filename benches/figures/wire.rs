@@ -107,7 +107,8 @@ pub fn time_ours(ours: &mut Ours, kind: &Kind, count: usize) -> Vec<Sample> {
     (0..count).map(sample).collect()
 }
 
-fn time_theirs(theirs: &mut Theirs, count: usize) -> Vec<Sample> {
+/// The same with jobs.
+pub fn time_theirs(theirs: &mut Theirs, count: usize) -> Vec<Sample> {
     theirs.world.agent.forget();
     theirs.payload();
     let sql = "SELECT id::text FROM graphile_worker.add_job('fast', bench_payload($1))";

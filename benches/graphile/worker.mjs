@@ -4,7 +4,7 @@
 //   worker.mjs            gets ready, says "ready", waits for a line on its input, works until its input ends
 //
 // Environment: PGHOST, PGPORT, PGUSER, PGDATABASE; AGENT (http://host:port); TASKS (JSON: task name to path);
-// CONCURRENCY, LOCAL_QUEUE, COMPLETE_DELAY (ms; -1: off), POOL.
+// CONCURRENCY, LOCAL_QUEUE (-1: none), COMPLETE_DELAY (ms; -1: off), POOL.
 // Why these options: benches/README.md.
 import { createInterface } from "node:readline";
 import { Logger, run, runMigrations } from "graphile-worker";
@@ -38,6 +38,7 @@ const post = (path) => async (payload, helpers) => {
 const tasks = Object.entries(JSON.parse(process.env.TASKS));
 const taskList = Object.fromEntries(tasks.map(([name, path]) => [name, post(path)]));
 
+const localQueue = number("LOCAL_QUEUE", 500);
 const errors = new Logger(() => (level, message) => {
   if (level === "error" || level === "warning") console.error(message);
 });
@@ -53,7 +54,7 @@ const runner = await run({
   preset: {
     worker: {
       concurrentJobs: concurrency,
-      localQueue: { size: number("LOCAL_QUEUE", 500) },
+      localQueue: { size: localQueue },
       completeJobBatchDelay: number("COMPLETE_DELAY", 0),
       failJobBatchDelay: number("COMPLETE_DELAY", 0),
       logger: errors,
