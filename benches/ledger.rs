@@ -14,13 +14,8 @@ use crate::ours::{Kind, Ours};
 /// Runs copied by one statement.
 const CHUNK: i64 = 50_000;
 
-/// A UUIDv7 of the run or process number n: a hundred a second, the last of them an hour ago.
-const FUNCTIONS: &str = "CREATE SCHEMA growth;
-CREATE FUNCTION growth.at(n bigint, total bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
-    $$ SELECT 'epoch'::timestamptz + (extract(epoch FROM (SELECT x.now FROM growth.sample x)) - 3600 - (total - n) * 0.01) * interval '1 second' $$;
-CREATE FUNCTION growth.id(kind text, n bigint, at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE AS
-    $$ SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || left(x.h, 3) || '8' || substr(x.h, 4, 15))::uuid
-       FROM (SELECT md5(kind || n) AS h) x $$;
+/// The rows of the one run that there is, to be copied from.
+const SAMPLE: &str = "CREATE SCHEMA growth;
 CREATE TABLE growth.sample AS SELECT clock_timestamp() AS now, r.run_id, r.requested_at AS from_at,
     (SELECT min(e.event_id) FROM dot_wrapper.dot_run_event e) AS first_event,
     (SELECT count(*) FROM dot_wrapper.dot_run_event e) AS events,
@@ -33,14 +28,20 @@ UPDATE growth.event SET detail = jsonb_set(detail, '{gates}', jsonb_build_array(
 CREATE TABLE growth.attempt AS SELECT * FROM dot_wrapper.dot_run_attempt;
 CREATE TABLE growth.seal AS SELECT row_number() OVER (ORDER BY seal_id) AS place, * FROM dot_wrapper.dot_seal;";
 
-/// The rows of runs $1 to $2 of $3: who they are and how much later than the sample.
+/// Runs $1 to $2 of $3: who they are, with UUIDs of version 7, and how much later than the sample: a hundred a second, the last of
+/// them an hour ago.
 macro_rules! each {
     ($rest:literal) => {
         concat!(
             "WITH n AS MATERIALIZED (
-                SELECT x.n, growth.id('run', x.n, x.at) AS run_id, growth.id('process', x.n, x.at) AS process_run_id,
+                SELECT x.n, (x.ms || '7' || substr(x.run, 1, 3) || '8' || substr(x.run, 4, 15))::uuid AS run_id,
+                       (x.ms || '7' || substr(x.process, 1, 3) || '8' || substr(x.process, 4, 15))::uuid AS process_run_id,
                        x.at - s.from_at AS later, s.first_event, s.events, s.seals
-                FROM growth.sample s, LATERAL (SELECT n, growth.at(n, $3) AS at FROM generate_series($1, $2) n) x) ",
+                FROM growth.sample s, LATERAL (
+                    SELECT y.n, y.at, md5('run' || y.n) AS run, md5('process' || y.n) AS process,
+                           lpad(to_hex((extract(epoch FROM y.at) * 1000)::bigint), 12, '0') AS ms
+                    FROM (SELECT n, s.now - interval '1 hour' - ($3 - n) * interval '10 ms' AS at
+                          FROM generate_series($1::bigint, $2::bigint) n) y) x) ",
             $rest
         )
     };
@@ -81,7 +82,7 @@ pub fn fill(ours: &mut Ours, kind: &Kind, runs: usize) -> f64 {
     ours.until_idle();
     ours.until_sealed();
     ours.switch(false);
-    ours.session.batch_execute(FUNCTIONS).expect("a sample");
+    ours.session.batch_execute(SAMPLE).expect("a sample");
     let run_sql = runs_sql(&mut ours.session);
     let (world, name, total) = (ours.world, ours.name.clone(), runs as i64);
     std::thread::scope(|scope| {
