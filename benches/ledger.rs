@@ -17,55 +17,56 @@ const CHUNK: i64 = 50_000;
 /// The rows of the one run that there is, to be copied from.
 const SAMPLE: &str = "CREATE SCHEMA growth;
 CREATE TABLE growth.sample AS SELECT clock_timestamp() AS now, r.run_id, r.requested_at AS from_at,
-    (SELECT min(e.event_id) FROM dot_wrapper.dot_run_event e) AS first_event,
     (SELECT count(*) FROM dot_wrapper.dot_run_event e) AS events,
     (SELECT count(*) FROM dot_wrapper.dot_seal) AS seals
     FROM dot_wrapper.dot_run r;
 CREATE TABLE growth.run AS SELECT * FROM dot_wrapper.dot_run;
 UPDATE growth.run SET gates = jsonb_build_array(gates -> 0);
-CREATE TABLE growth.event AS SELECT row_number() OVER (ORDER BY event_id) AS place, * FROM dot_wrapper.dot_run_event;
+CREATE TABLE growth.event AS SELECT * FROM dot_wrapper.dot_run_event;
 UPDATE growth.event SET detail = jsonb_set(detail, '{gates}', jsonb_build_array(detail -> 'gates' -> 0)) WHERE detail ? 'gates';
 CREATE TABLE growth.attempt AS SELECT * FROM dot_wrapper.dot_run_attempt;
-CREATE TABLE growth.seal AS SELECT row_number() OVER (ORDER BY seal_id) AS place, * FROM dot_wrapper.dot_seal;";
+CREATE TABLE growth.seal AS SELECT * FROM dot_wrapper.dot_seal;";
 
 /// Runs $1 to $2 of $3: who they are, with UUIDs of version 7, and how much later than the sample: a hundred a second, the last of
 /// them an hour ago.
-macro_rules! each {
-    ($rest:literal) => {
-        concat!(
-            "WITH n AS MATERIALIZED (
-                SELECT x.n, (x.ms || '7' || substr(x.run, 1, 3) || '8' || substr(x.run, 4, 15))::uuid AS run_id,
-                       (x.ms || '7' || substr(x.process, 1, 3) || '8' || substr(x.process, 4, 15))::uuid AS process_run_id,
-                       x.at - s.from_at AS later, s.first_event, s.events, s.seals
-                FROM growth.sample s, LATERAL (
-                    SELECT y.n, y.at, md5('run' || y.n) AS run, md5('process' || y.n) AS process,
-                           lpad(to_hex((extract(epoch FROM y.at) * 1000)::bigint), 12, '0') AS ms
-                    FROM (SELECT n, s.now - interval '1 hour' - ($3 - n) * interval '10 ms' AS at
-                          FROM generate_series($1::bigint, $2::bigint) n) y) x) ",
-            $rest
-        )
-    };
-}
+const RUNS: &str = "WITH n AS MATERIALIZED (
+    SELECT x.n, (x.ms || '7' || substr(x.run, 1, 3) || '8' || substr(x.run, 4, 15))::uuid AS run_id,
+           (x.ms || '7' || substr(x.process, 1, 3) || '8' || substr(x.process, 4, 15))::uuid AS process_run_id,
+           x.at - s.from_at AS later, s.events, s.seals
+    FROM growth.sample s, LATERAL (
+        SELECT y.n, y.at, md5('run' || y.n) AS run, md5('process' || y.n) AS process,
+               lpad(to_hex((extract(epoch FROM y.at) * 1000)::bigint), 12, '0') AS ms
+        FROM (SELECT n, s.now - interval '1 hour' - ($3 - n) * interval '10 ms' AS at
+              FROM generate_series($1::bigint, $2::bigint) n) y) x)";
 
-const EVENTS: &str = each!(
-    "INSERT INTO dot_wrapper.dot_run_event (event_id, run_id, event, attempt, from_status, to_status, at, detail, mark)
-     OVERRIDING SYSTEM VALUE
-     SELECT n.first_event + n.events * n.n + e.place - 1, n.run_id, e.event, e.attempt, e.from_status, e.to_status,
-            e.at + n.later, e.detail, e.mark
-     FROM n, growth.event e ORDER BY 1"
-);
-const ATTEMPTS: &str = each!(
-    "INSERT INTO dot_wrapper.dot_run_attempt (run_id, attempt, intent_at, deadline, worker, fencing_token)
-     SELECT n.run_id, a.attempt, a.intent_at + n.later, a.deadline + n.later, a.worker, a.fencing_token + n.n
-     FROM n, growth.attempt a ORDER BY n.n"
-);
-const SEALS: &str = each!(
-    "INSERT INTO dot_wrapper.dot_seal (seal_id, sealed_at, process_run_id, run_id, event_ids, attempts, digests, origins, prev, hash)
-     SELECT s.place + n.seals * n.n, s.sealed_at + n.later, n.process_run_id, n.run_id,
-            (SELECT array_agg(i + n.events * n.n ORDER BY o) FROM unnest(s.event_ids) WITH ORDINALITY u (i, o)), s.attempts,
-            s.digests, s.origins, s.hash, s.hash
-     FROM n, growth.seal s ORDER BY 1"
-);
+/// The tables to fill, each with the table of what is copied, and what is the copy's own. Everything else is the sample's, and
+/// its times are moved.
+const TABLES: [(&str, &str, &[(&str, &str)]); 4] = [
+    (
+        "dot_run",
+        "growth.run",
+        &[
+            ("process_run_id", "n.process_run_id"),
+            ("fencing_token", "s.fencing_token + n.n"),
+            ("lease_key", "'bench:' || -n.n"),
+        ],
+    ),
+    ("dot_run_attempt", "growth.attempt", &[("fencing_token", "s.fencing_token + n.n")]),
+    ("dot_run_event", "growth.event", &[("event_id", "s.event_id + n.events * n.n")]),
+    (
+        "dot_seal",
+        "growth.seal",
+        &[
+            ("seal_id", "s.seal_id + n.seals * n.n"),
+            ("process_run_id", "n.process_run_id"),
+            (
+                "event_ids",
+                "ARRAY(SELECT i + n.events * n.n FROM unnest(s.event_ids) WITH ORDINALITY u (i, o) ORDER BY o)",
+            ),
+        ],
+    ),
+];
+
 /// Where the sealing and the sequences go on. The worker is off; it takes up the head as it finds it.
 const HEAD: &str = "UPDATE dot_wrapper.seal_head h SET seal_id = s.seal_id, hash = s.hash, low = e.event_id, high = e.event_id,
         since = s.seal_id
@@ -83,17 +84,17 @@ pub fn fill(ours: &mut Ours, kind: &Kind, runs: usize) -> f64 {
     ours.until_sealed();
     ours.switch(false);
     ours.session.batch_execute(SAMPLE).expect("a sample");
-    let run_sql = runs_sql(&mut ours.session);
+    let [ledger, attempts, events, seals] = TABLES.map(|table| statement(&mut ours.session, table));
     let (world, name, total) = (ours.world, ours.name.clone(), runs as i64);
     std::thread::scope(|scope| {
         // Two at a time: the ledger itself is half of the work.
-        for statements in [vec![run_sql.as_str(), ATTEMPTS], vec![EVENTS, SEALS]] {
+        for statements in [vec![ledger.as_str()], vec![&attempts, &events, &seals]] {
             let mut session = world.server.session(&name);
             scope.spawn(move || copy(&mut session, &statements, total));
         }
     });
     ours.session.batch_execute(HEAD).expect("a head");
-    for table in ["dot_run", "dot_run_event", "dot_run_attempt", "dot_seal"] {
+    for (table, ..) in TABLES {
         ours.session.batch_execute(&format!("VACUUM (ANALYZE) dot_wrapper.{table}")).expect("a vacuum");
     }
     world.settle();
@@ -112,17 +113,24 @@ fn copy(session: &mut Client, statements: &[&str], total: i64) {
     }
 }
 
-/// All columns of the ledger, whichever there are: ids, times and numbers are the copy's, the rest is the sample's.
-fn runs_sql(session: &mut Client) -> String {
-    let sql = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum),
-                      string_agg(CASE WHEN attname IN ('run_id', 'process_run_id') THEN 'n.' || attname
-                                      WHEN attname = 'fencing_token' THEN 'r.fencing_token + n.n'
-                                      WHEN attname = 'lease_key' THEN '''bench:'' || -n.n'
-                                      WHEN atttypid = 'timestamptz'::regtype THEN format('r.%I + n.later', attname)
-                                      ELSE format('r.%I', attname) END, ', ' ORDER BY attnum)
-               FROM pg_attribute WHERE attrelid = 'dot_wrapper.dot_run'::regclass AND attnum > 0 AND NOT attisdropped";
-    let row = session.query_one(sql, &[]).expect("columns");
-    let (columns, values): (String, String) = (row.get(0), row.get(1));
-    let from = each!("INSERT INTO dot_wrapper.dot_run (COLUMNS) SELECT VALUES FROM n, growth.run r ORDER BY n.n");
-    from.replace("COLUMNS", &columns).replace("SELECT VALUES", &format!("SELECT {values}"))
+/// What copies into a table, whichever columns it has.
+fn statement(session: &mut Client, (table, from, own): (&str, &str, &[(&str, &str)])) -> String {
+    let sql = "SELECT attname::text, quote_ident(attname), atttypid = 'timestamptz'::regtype FROM pg_attribute
+               WHERE attrelid = ('dot_wrapper.' || $1)::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
+    let (mut columns, mut values) = (Vec::new(), Vec::new());
+    for row in session.query(sql, &[&table]).expect("columns") {
+        let (name, quoted, is_time): (String, String, bool) = (row.get(0), row.get(1), row.get(2));
+        values.push(match own.iter().find(|(column, _)| *column == name) {
+            Some((_, value)) => (*value).to_owned(),
+            None if name == "run_id" => "n.run_id".to_owned(),
+            None if is_time => format!("s.{quoted} + n.later"),
+            None => format!("s.{quoted}"),
+        });
+        columns.push(quoted);
+    }
+    format!(
+        "{RUNS} INSERT INTO dot_wrapper.{table} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM n, {from} s ORDER BY n.n",
+        columns.join(", "),
+        values.join(", ")
+    )
 }

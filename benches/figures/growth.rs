@@ -17,13 +17,15 @@ const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0, all_calls: true };
 
 /// Both databases are there all the time, and the worker of the other one is idle.
 pub fn measure(world: &World) -> Outcome {
-    let runs = crate::variable("GROWTH").map_or(world.options.size(5_000_000, 200_000), |n| n.parse().expect("a number"));
+    let runs =
+        crate::variable("GROWTH").map_or(world.options.size(5_000_000, 200_000), |n| n.parse().expect("a number"));
     let sizes = Sizes::new(world, runs);
     let (mut small, mut plot) = (Vec::new(), Vec::new());
     for share in [100, 10] {
         let mut ours = prepared(world, &sizes);
         ledger::fill(&mut ours, &FAST, runs / share);
-        let rates: Vec<f64> = (0..world.options.rounds).map(|_| drain::drain_ours(&mut ours, &FAST, sizes.drain).rate).collect();
+        let rates: Vec<f64> =
+            (0..world.options.rounds).map(|_| drain::drain_ours(&mut ours, &FAST, sizes.drain).rate).collect();
         plot.push(((runs / share) as f64, median(&rates)));
     }
     let (mut empty, mut grown) = (prepared(world, &sizes), prepared(world, &sizes));
@@ -35,7 +37,8 @@ pub fn measure(world: &World) -> Outcome {
     for ours in [&mut empty, &mut grown] {
         once(ours, &sizes);
     }
-    let (on_grown, on_empty) = alternate(world.options.rounds, || once(&mut grown, &sizes), || once(&mut empty, &sizes));
+    let (on_grown, on_empty) =
+        alternate(world.options.rounds, || once(&mut grown, &sizes), || once(&mut empty, &sizes));
     plot.insert(0, (sizes.drain as f64, median(&on_empty.iter().map(|one| one.drain).collect::<Vec<_>>())));
     plot.push((runs as f64, median(&on_grown.iter().map(|one| one.drain).collect::<Vec<_>>())));
     small.extend(figures(&on_grown, &on_empty, runs, size));
