@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+
+use crate::process::thread_ms;
 
 /// What every call is answered with: a success by the contract of docs/agent_api.md.
 const ANSWER: &[u8] = br#"{"status":"succeeded","result":{"done":true}}"#;
@@ -48,6 +51,8 @@ impl State {
 pub struct Agent {
     state: Arc<State>,
     port: u16,
+    /// Its thread's folder in /proc.
+    thread: PathBuf,
 }
 
 impl Agent {
@@ -58,16 +63,25 @@ impl Agent {
         listener.set_nonblocking(true).expect("a socket");
         let port = listener.local_addr().expect("an address").port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (say, said) = std::sync::mpsc::channel();
         std::thread::spawn({
             let state = Arc::clone(&state);
-            move || runtime.block_on(listen(listener, state))
+            move || {
+                let _ = say.send(std::fs::canonicalize("/proc/thread-self").unwrap_or_default());
+                runtime.block_on(listen(listener, state));
+            }
         });
-        Agent { state, port }
+        Agent { state, port, thread: said.recv().expect("a thread") }
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What its thread has used of the processors so far, in milliseconds.
+    pub fn cpu_ms(&self) -> f64 {
+        thread_ms(&self.thread)
     }
 
     /// Calls so far, since [`Agent::forget`].
