@@ -17,6 +17,7 @@ mod figures;
 #[allow(dead_code, unused_imports)]
 #[path = "../pg_test/cluster/harness/mod.rs"]
 mod harness;
+mod ledger;
 mod ours;
 mod pgbench;
 mod plot;

@@ -3,6 +3,7 @@
 mod apply;
 mod concurrency;
 mod drain;
+mod growth;
 mod idle;
 mod memory;
 mod refused;
@@ -31,6 +32,7 @@ pub const ALL: &[(&str, Measure)] = &[
     ("refused", refused::measure),
     ("snapshot", snapshot::measure),
     ("memory", memory::measure),
+    ("growth", growth::measure),
 ];
 
 /// Measured only when ONLY names them.

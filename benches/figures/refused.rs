@@ -23,6 +23,7 @@ pub struct Way {
     before: &'static str,
 }
 
+/// Calls go through.
 const OPEN: &str = "UPDATE dot_config SET value = 'true' WHERE key = 'iu_core.operator_runtime_enabled'";
 const SHUT: &str = "UPDATE dot_config SET value = 'false' WHERE key = 'iu_core.operator_runtime_enabled'";
 
@@ -32,6 +33,13 @@ pub const ADMITTED: Way = Way {
     call: "SELECT r.reason FROM fn_dot_run('FAST-1', 'apply', args => jsonb_build_object('n', $1::bigint)) r",
     reason: None,
     before: OPEN,
+};
+/// Refused late, when everything else was asked.
+pub const TOGGLE: Way = Way {
+    name: "toggle",
+    call: "SELECT r.reason FROM fn_dot_run('FAST-1', 'apply', args => jsonb_build_object('n', $1::bigint)) r",
+    reason: Some("toggle_off"),
+    before: SHUT,
 };
 const REFUSED: [Way; 4] = [
     Way {
@@ -46,12 +54,7 @@ const REFUSED: [Way; 4] = [
         reason: Some("mode_not_offered"),
         before: OPEN,
     },
-    Way {
-        name: "toggle",
-        call: "SELECT r.reason FROM fn_dot_run('FAST-1', 'apply', args => jsonb_build_object('n', $1::bigint)) r",
-        reason: Some("toggle_off"),
-        before: SHUT,
-    },
+    TOGGLE,
     Way {
         name: "lease",
         call: "SELECT r.reason FROM fn_dot_run('FAST-1', 'apply', args => jsonb_build_object('n', 'held', 'i', $1::bigint)) r",
