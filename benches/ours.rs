@@ -112,9 +112,10 @@ impl<'w> Ours<'w> {
         found.expect("a pid")
     }
 
-    /// Waits until nothing is left to do.
+    /// Waits until nothing is left to do: no run that is not over, no lease that is not released.
     pub fn until_idle(&mut self) {
-        let left = self.session.prepare("SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue)").expect("a statement");
+        let sql = "SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue) OR EXISTS (SELECT FROM dot_iu_runtime_lease)";
+        let left = self.session.prepare(sql).expect("a statement");
         until("all runs are over", || !self.session.query_one(&left, &[]).expect("a query").get::<_, bool>(0));
     }
 

@@ -83,13 +83,11 @@ fn cost(ours: &[Drained], theirs: &[Drained]) -> Figure {
 fn beginnings(count: usize, ours: &[Drained], theirs: &[Drained]) -> (String, Value) {
     let first = |side: &[Drained]| median(&of(side, |one| one.first_ms));
     let most = |side: &[Drained]| side.iter().map(|one| one.most_out).max().unwrap_or_default();
-    let note = format!(
-        "first call after {} and {} ms; at most {} and {} calls out",
-        short(first(ours)),
-        short(first(theirs)),
-        most(ours),
-        most(theirs)
-    );
+    let mut note = format!("first call after {} and {} ms", short(first(ours)), short(first(theirs)));
+    // An agent that answers at once has only one call at a time.
+    if most(ours).max(most(theirs)) > 1 {
+        note += &format!("; at most {} and {} calls out", most(ours), most(theirs));
+    }
     let side = |side: &[Drained]| json!({ "first_call_ms": first(side), "most_calls_out": most(side) });
     (note, json!({ "count": count, "ours": side(ours), "theirs": side(theirs) }))
 }
