@@ -10,9 +10,9 @@ KINDS ?= unit regress isolation cluster layout
 # Faults of chaos, about one a second, and the seed of its plan; empty for a random one, which is printed.
 CYCLES ?= 300
 SEED ?=
-# Figures of bench (all), how often each is measured, and small sizes: to see that it works, in five minutes.
+# Figures of bench (all), how often each is measured (3, quick 1), and small sizes: to see that it works, in five minutes.
 ONLY ?=
-ROUNDS ?= 3
+ROUNDS ?=
 QUICK ?=
 # Whose PostgreSQL `make install` installs into.
 PG_CONFIG ?= pg_config

@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +18,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::process::thread_ms;
 
 /// What every call is answered with: a success by the contract of docs/agent_api.md.
 const ANSWER: &[u8] = br#"{"status":"succeeded","result":{"done":true}}"#;
@@ -48,26 +53,36 @@ impl State {
 pub struct Agent {
     state: Arc<State>,
     port: u16,
+    /// Its thread's folder in /proc.
+    thread: PathBuf,
 }
 
 impl Agent {
     /// Listens on a free port of 127.0.0.1.
     pub fn start() -> Agent {
         let state = Arc::new(State::default());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-        listener.set_nonblocking(true).expect("a socket");
-        let port = listener.local_addr().expect("an address").port();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let listener = runtime.block_on(async { bind() }).expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        let (say, said) = std::sync::mpsc::channel();
         std::thread::spawn({
             let state = Arc::clone(&state);
-            move || runtime.block_on(listen(listener, state))
+            move || {
+                let _ = say.send(std::fs::canonicalize("/proc/thread-self").unwrap_or_default());
+                runtime.block_on(listen(listener, state));
+            }
         });
-        Agent { state, port }
+        Agent { state, port, thread: said.recv().expect("a thread") }
     }
 
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// What its thread has used of the processors so far, in milliseconds.
+    pub fn cpu_ms(&self) -> f64 {
+        thread_ms(&self.thread)
     }
 
     /// Calls so far, since [`Agent::forget`].
@@ -118,8 +133,14 @@ pub fn key(text: &str) -> u128 {
     text.parse().or_else(|_| text.parse::<uuid::Uuid>().map(|id| id.as_u128())).unwrap_or_default()
 }
 
-async fn listen(listener: std::net::TcpListener, state: Arc<State>) {
-    let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+/// With room for a thousand clients that connect at once: those for whom there is none try again a second later.
+fn bind() -> std::io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+    socket.listen(4096)
+}
+
+async fn listen(listener: TcpListener, state: Arc<State>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
         let _ = stream.set_nodelay(true);

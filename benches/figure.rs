@@ -125,9 +125,8 @@ pub fn short(value: f64) -> String {
                 digits.as_bytes().rchunks(3).rev().map(|g| str::from_utf8(g).unwrap_or_default()).collect();
             format!("{sign}{}", groups.join(","))
         }
-        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 100.0 || v.fract() == 0.0 => format!("{value:.0}"),
         v if v >= 10.0 => format!("{value:.1}"),
-        v if v == 0.0 || v.fract() == 0.0 => format!("{value:.0}"),
         _ => format!("{value:.2}"),
     }
 }

@@ -46,7 +46,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let quick = variable("QUICK").is_some_and(|value| value != "0");
-    let rounds = variable("ROUNDS").map_or(3, |n| n.parse().expect("ROUNDS must be a number"));
+    let rounds = variable("ROUNDS").map_or(if quick { 1 } else { 3 }, |n| n.parse().expect("ROUNDS must be a number"));
     let only = variable("ONLY").map(|names| names.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>());
     let known: Vec<&str> = figures::ALL.iter().chain(figures::ON_REQUEST).map(|(name, _)| *name).collect();
     if let Some(unknown) = only.iter().flatten().find(|name| !known.contains(&name.as_str())) {

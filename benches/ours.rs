@@ -1,6 +1,7 @@
 //! Our side: a database with the extension, tools that may be run, and a worker that is switched on and off.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use postgres::Client;
 use uuid::Uuid;
@@ -70,21 +71,21 @@ impl<'w> Ours<'w> {
         self.session.batch_execute(&sql).expect("tools");
     }
 
-    /// Requests so many applies of a kind's tools in turn, a thousand in each transaction.
+    /// Requests so many applies of a kind's tools in turn, a thousand in each transaction; where there are many, with a
+    /// session for each core.
     pub fn request(&mut self, kind: &Kind, count: usize) {
-        let sql = "SELECT count(*) FROM generate_series($1::bigint, $2) n,
-                       LATERAL fn_dot_run($3 || '-' || (1 + n % $4), 'apply', args => jsonb_build_object('n', n)) r
-                   WHERE r.run_status = 'queued'";
-        let statement = self.session.prepare(sql).expect("a statement");
-        let end = self.requested + count;
-        while self.requested < end {
-            let last = end.min(self.requested + 1000);
-            let (from, to, tools) = (self.requested as i64 + 1, last as i64, kind.tools as i64);
-            let queued: i64 =
-                self.session.query_one(&statement, &[&from, &to, &kind.name, &tools]).expect("runs").get(0);
-            assert_eq!(queued, to - from + 1, "runs were refused");
-            self.requested = last;
+        let (first, end) = (self.requested as i64 + 1, (self.requested + count) as i64);
+        self.requested += count;
+        let next = AtomicI64::new(first);
+        if count <= 2000 {
+            return request(&mut self.session, kind, &next, end);
         }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+        std::thread::scope(|scope| {
+            for _ in 0..cores {
+                scope.spawn(|| request(&mut self.world.server.session(&self.name), kind, &next, end));
+            }
+        });
     }
 
     /// Switches the worker on or off. Off: returns when it is gone. On: returns at once.
@@ -111,9 +112,10 @@ impl<'w> Ours<'w> {
         found.expect("a pid")
     }
 
-    /// Waits until nothing is left to do.
+    /// Waits until nothing is left to do: no run that is not over, no lease that is not released.
     pub fn until_idle(&mut self) {
-        let left = self.session.prepare("SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue)").expect("a statement");
+        let sql = "SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue) OR EXISTS (SELECT FROM dot_iu_runtime_lease)";
+        let left = self.session.prepare(sql).expect("a statement");
         until("all runs are over", || !self.session.query_one(&left, &[]).expect("a query").get::<_, bool>(0));
     }
 
@@ -162,6 +164,23 @@ impl<'w> Ours<'w> {
     pub fn last(&mut self) -> Option<Uuid> {
         let sql = "SELECT run_id FROM dot_wrapper.dot_run ORDER BY run_id DESC LIMIT 1";
         self.session.query_opt(sql, &[]).expect("the ledger").map(|row| row.get(0))
+    }
+}
+
+/// Takes thousands of numbers as long as there are any, and requests a run for each.
+fn request(session: &mut Client, kind: &Kind, next: &AtomicI64, end: i64) {
+    let sql = "SELECT count(*) FROM generate_series($1::bigint, $2) n,
+                   LATERAL fn_dot_run($3 || '-' || (1 + n % $4), 'apply', args => jsonb_build_object('n', n)) r
+               WHERE r.run_status = 'queued'";
+    let statement = session.prepare(sql).expect("a statement");
+    loop {
+        let from = next.fetch_add(1000, Ordering::Relaxed);
+        if from > end {
+            return;
+        }
+        let (to, tools) = (end.min(from + 999), kind.tools as i64);
+        let queued: i64 = session.query_one(&statement, &[&from, &to, &kind.name, &tools]).expect("runs").get(0);
+        assert_eq!(queued, to - from + 1, "runs were refused");
     }
 }
 

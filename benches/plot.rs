@@ -34,7 +34,8 @@ impl Scale {
         if self.log {
             let all = (-6..12).flat_map(|power| [1.0, 2.0, 5.0].map(|n| n * 10f64.powi(power)));
             let inside: Vec<f64> = all.filter(|v| *v >= self.from * 0.999 && *v <= self.to * 1.001).collect();
-            return if inside.len() > 9 { inside.into_iter().step_by(3).collect() } else { inside };
+            let powers = inside.iter().copied().filter(|v| v.log10().fract().abs() < 1e-9).collect();
+            return if inside.len() > 9 { powers } else { inside };
         }
         let rough = (self.to - self.from) / 6.0;
         let power = 10f64.powf(rough.max(f64::MIN_POSITIVE).log10().floor());

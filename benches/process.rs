@@ -8,6 +8,12 @@ pub fn cpu_ms(pid: i32) -> f64 {
     fine(pid).unwrap_or_else(|| coarse(pid))
 }
 
+/// Milliseconds of processor time of one thread, by its folder in /proc; 0 where the kernel does not count so.
+pub fn thread_ms(folder: &Path) -> f64 {
+    let text = std::fs::read_to_string(folder.join("schedstat")).unwrap_or_default();
+    text.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or_default() / 1e6
+}
+
 fn fine(pid: i32) -> Option<f64> {
     let mut all = 0.0;
     for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()? {

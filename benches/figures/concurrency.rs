@@ -1,6 +1,6 @@
 //! Throughput against concurrency: an agent that takes 5 ms, and more and more calls in flight.
 
-use super::drain::{Drained, both};
+use super::drain::{both, of};
 use crate::figure::{Figure, Outcome, Plot, Series};
 use crate::stats::median;
 use crate::world::World;
@@ -12,11 +12,11 @@ pub fn measure(world: &World) -> Outcome {
     for step in steps {
         let count = (400 * step).min(world.options.size(20_000, 2_000));
         let (a, b) = both(world, 5, *step, count);
-        let rate = |side: &[Drained]| side.iter().map(|one| one.rate).collect::<Vec<_>>();
-        ours.push((*step as f64, median(&rate(&a))));
-        theirs.push((*step as f64, median(&rate(&b))));
+        let (a, b) = (of(&a, |one| one.rate), of(&b, |one| one.rate));
+        ours.push((*step as f64, median(&a)));
+        theirs.push((*step as f64, median(&b)));
         let name = format!("agent takes 5 ms, {step} in flight");
-        figures.push(Figure::new(&name, "runs/s", rate(&a)).against("graphile-worker", rate(&b)));
+        figures.push(Figure::new(&name, "runs/s", a).against("graphile-worker", b));
     }
     let plot = Plot {
         file: "concurrency",
