@@ -30,9 +30,26 @@ pub(super) fn enter_turn() {
     }
 }
 
-/// Less than this is left to the C library: it will be wanted again, and giving it back costs more than it is worth.
+/// Freed memory at the end of a heap that the C library keeps. By itself it keeps up to twice the largest block that was ever
+/// freed, and so 64 MB for each thread that has read a large answer.
+#[cfg(target_env = "gnu")]
+const KEPT: libc::c_int = 8 * 1024 * 1024;
+/// Blocks from this size on are the operating system's as soon as they are freed.
+#[cfg(target_env = "gnu")]
+const OWN_MAP: libc::c_int = 4 * 1024 * 1024;
+/// Less than this is not looked for at rest: it will be wanted again.
 #[cfg(target_env = "gnu")]
 const MUCH: u32 = 16 * 1024 * 1024;
+
+/// Sets what this process keeps of freed memory. For a worker, before it has other threads.
+pub fn keep_little() {
+    // SAFETY: it sets two numbers of the C library; no other thread allocates yet.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, OWN_MAP);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEPT);
+    }
+}
 
 /// Gives memory that was freed, by whichever thread, back to the operating system, where it is much. Takes some milliseconds at
 /// most.

@@ -37,6 +37,8 @@ const CAREFUL: Duration = Duration::from_secs(30);
 
 /// Works until the extension is gone or somebody needs the database.
 pub fn run(context: &Context) -> Ended {
+    // Before there is another thread.
+    let rest = Rest::start();
     let now = Instant::now();
     let mut worker = Worker {
         context,
@@ -45,7 +47,7 @@ pub fn run(context: &Context) -> Ended {
         sealing: Sealing::start(),
         recovery: Recovery::start(),
         jobs: Jobs::start(),
-        rest: Rest::start(),
+        rest,
         careful_until: None,
         look: true,
         look_at: None,

@@ -17,8 +17,9 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// Nothing yet.
+    /// Nothing yet. Before the process has another thread.
     pub fn start() -> Rest {
+        memory::keep_little();
         Rest { has_worked: false, gave_at: None }
     }
 
