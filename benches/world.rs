@@ -21,6 +21,12 @@ impl Options {
     }
 }
 
+/// A size that the environment may give: `GROWTH=200000`.
+pub fn given(name: &str, otherwise: usize) -> usize {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    value.map_or(otherwise, |value| value.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
+}
+
 /// One run of the bench.
 pub struct World {
     /// How much is measured.

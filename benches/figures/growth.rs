@@ -11,14 +11,13 @@ use crate::ledger;
 use crate::ours::{Kind, Ours};
 use crate::pgbench::{self, Script};
 use crate::stats::{alternate, median};
-use crate::world::World;
+use crate::world::{World, given};
 
 const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0, all_calls: true };
 
 /// Both databases are there all the time, and the worker of the other one is idle.
 pub fn measure(world: &World) -> Outcome {
-    let runs =
-        crate::variable("GROWTH").map_or(world.options.size(5_000_000, 200_000), |n| n.parse().expect("a number"));
+    let runs = given("GROWTH", world.options.size(5_000_000, 200_000));
     let sizes = Sizes::new(world, runs);
     let (mut small, mut plot) = (Vec::new(), Vec::new());
     for share in [100, 10] {

@@ -10,18 +10,19 @@ use serde_json::json;
 use crate::figure::{Figure, Outcome, Target};
 use crate::ours::{Kind, Ours};
 use crate::process::{self, Memory};
-use crate::world::World;
+use crate::world::{World, given};
 
 const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0, all_calls: true };
 const BIG: Kind = Kind { name: "BIG", tools: 2, wait_ms: 0, all_calls: true };
 /// Parts of the load; each has some big ones.
 const PARTS: usize = 20;
-/// As long as a worker needs to seal and count what is left, and to let go.
-const REST: Duration = Duration::from_secs(20);
+/// Somewhat longer than dot_wrapper.poll_interval: what a worker gives back, it has given back by then.
+const REST: Duration = Duration::from_secs(65);
 
 /// Once.
 pub fn measure(world: &World) -> Outcome {
-    let (count, big) = (world.options.size(100_000, 10_000), world.options.size(400, 100));
+    let count = given("MEMORY", world.options.size(100_000, 10_000));
+    let big = world.options.size(400, 100);
     let mut ours = Ours::new(world, &[FAST, BIG], 64);
     let sql = "UPDATE dot_wrapper.endpoint SET path = '/size/1000/v1/dots/{code}/runs' WHERE name = 'big';
                UPDATE dot_wrapper.policy SET max_response_bytes = 2097152 WHERE name LIKE 'BIG-%'";

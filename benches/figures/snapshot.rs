@@ -7,14 +7,14 @@ use serde_json::json;
 
 use crate::figure::{Figure, Outcome, Plot, Series, Target};
 use crate::ours::{Kind, Ours};
-use crate::world::World;
+use crate::world::{World, given};
 
 const FAST: Kind = Kind { name: "FAST", tools: 8, wait_ms: 0, all_calls: true };
 const PARTS: usize = 20;
 
 /// Without, then with.
 pub fn measure(world: &World) -> Outcome {
-    let count = world.options.size(500_000, 50_000);
+    let count = given("SNAPSHOT", world.options.size(500_000, 50_000));
     let without = drain(world, count, false);
     let with = drain(world, count, true);
     let parts = |rates: &[f64]| json!(rates);

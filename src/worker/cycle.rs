@@ -10,6 +10,7 @@ use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::jobs::Jobs;
 use super::recovery::Recovery;
+use super::rest::Rest;
 use super::retry::Retry;
 use super::sealing::Sealing;
 use super::tending::{TEND_EVERY, Tending};
@@ -44,6 +45,7 @@ pub fn run(context: &Context) -> Ended {
         sealing: Sealing::start(),
         recovery: Recovery::start(),
         jobs: Jobs::start(),
+        rest: Rest::start(),
         careful_until: None,
         look: true,
         look_at: None,
@@ -75,6 +77,7 @@ struct Worker<'a> {
     sealing: Sealing,
     recovery: Recovery,
     jobs: Jobs,
+    rest: Rest,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -175,6 +178,7 @@ impl Worker<'_> {
             self.look = true;
             self.jobs.notice();
             self.sealing.notice();
+            self.rest.note_work();
         }
         Ok(())
     }
@@ -352,6 +356,7 @@ impl Worker<'_> {
     fn wait(&mut self, timeout: Duration) {
         if timeout > TEND_EVERY {
             session::report_statistics(true);
+            self.rest.begin();
         }
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {

@@ -112,3 +112,21 @@ fn r2_a_long_life_leaks_nothing() {
     assert_eq!((after.descriptors, after.threads), (before.descriptors, before.threads));
     assert_eq!((after.locks, after.slots), (before.locks, before.slots));
 }
+
+/// Answers of 1 MB, 64 at a time: the engine's thread frees them, and the C library would keep what they took.
+#[test]
+fn r2_the_memory_of_large_answers_is_given_back_at_rest() {
+    let bench = Bench::own(&["dot_wrapper.poll_interval = 1"]);
+    bench.exec("UPDATE dot_wrapper.policy SET lease = 'none', max_response_bytes = 2097152 WHERE scope = 'engine'");
+    let text = "x".repeat(1_000_000);
+    let pid = bench.worker();
+    load(&bench, Duration::from_secs(1));
+    let before = at_rest(&bench, pid);
+    bench.agent.plan(move |_| Reply::Json(200, serde_json::json!({"status": "succeeded", "result": {"text": text}})));
+    bench.one::<i64>("SELECT count(fn_dot_run('DOT-1', 'apply')) FROM generate_series(1, 200)", NO_PARAMS);
+    at_rest(&bench, pid);
+    let after = until("the memory is given back", || {
+        Some(holdings(&bench, pid).memory).filter(|memory| *memory <= before.memory + 32 * 1024)
+    });
+    println!("own memory {} -> {after} kB", before.memory);
+}
