@@ -39,9 +39,12 @@ const RUNS: &str = "WITH n AS MATERIALIZED (
         FROM (SELECT n, s.now - interval '1 hour' - ($3 - n) * interval '10 ms' AS at
               FROM generate_series($1::bigint, $2::bigint) n) y) x)";
 
+/// A table to fill, the table of what is copied, and columns with expressions.
+type Table = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
 /// The tables to fill, each with the table of what is copied, and what is the copy's own. Everything else is the sample's, and
 /// its times are moved.
-const TABLES: [(&str, &str, &[(&str, &str)]); 4] = [
+const TABLES: [Table; 4] = [
     (
         "dot_run",
         "growth.run",

@@ -117,8 +117,11 @@ fn once(ours: &mut Ours, sizes: &Sizes) -> Round {
     Round { drain, p50: at(50.0), p99: at(99.0), plans, admitted, refused, tps }
 }
 
+/// A name, a unit, where the value is in a round, and the target.
+type Line = (&'static str, &'static str, fn(&Round) -> f64, Target);
+
 fn figures(grown: &[Round], empty: &[Round], runs: usize, size: f64) -> Vec<Figure> {
-    let lines: [(&str, &'static str, fn(&Round) -> f64, Target); 7] = [
+    let lines: [Line; 7] = [
         ("drain", "runs/s", |one| one.drain, Target::RatioAtLeast(0.9)),
         ("commit to wire, p50", "ms", |one| one.p50, Target::RatioAtMost(1.1)),
         ("commit to wire, p99", "ms", |one| one.p99, Target::RatioAtMost(1.1)),
@@ -127,7 +130,7 @@ fn figures(grown: &[Round], empty: &[Round], runs: usize, size: f64) -> Vec<Figu
         ("a call that is admitted", "us CPU", |one| one.admitted, Target::RatioAtMost(1.1)),
         ("a call that is refused", "us CPU", |one| one.refused, Target::RatioAtMost(1.1)),
     ];
-    let line = |(name, unit, what, target): (&str, &'static str, fn(&Round) -> f64, Target)| {
+    let line = |(name, unit, what, target): Line| {
         let values = |rounds: &[Round]| rounds.iter().map(what).collect::<Vec<_>>();
         Figure::new(&format!("ledger of {runs} runs: {name}"), unit, values(grown))
             .against("empty ledger", values(empty))
