@@ -39,10 +39,11 @@ const RUNS: &str = "WITH n AS MATERIALIZED (
         FROM (SELECT n, s.now - interval '1 hour' - ($3 - n) * interval '10 ms' AS at
               FROM generate_series($1::bigint, $2::bigint) n) y) x)";
 
-/// A table to fill, the table of what is copied, and what is the copy's own: columns and their values.
+/// A table to fill, the table of what is copied, and columns with expressions.
 type Table = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
-/// All of them. What is not named is the sample's, and its times are moved.
+/// The tables to fill, each with the table of what is copied, and what is the copy's own. Everything else is the sample's, and
+/// its times are moved.
 const TABLES: [Table; 4] = [
     (
         "dot_run",
@@ -116,7 +117,7 @@ fn copy(session: &mut Client, statements: &[&str], total: i64) {
 }
 
 /// What copies into a table, whichever columns it has.
-fn statement(session: &mut Client, (table, from, own): Table) -> String {
+fn statement(session: &mut Client, (table, from, own): (&str, &str, &[(&str, &str)])) -> String {
     let sql = "SELECT attname::text, quote_ident(attname), atttypid = 'timestamptz'::regtype FROM pg_attribute
                WHERE attrelid = ('dot_wrapper.' || $1)::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
     let (mut columns, mut values) = (Vec::new(), Vec::new());

@@ -117,7 +117,7 @@ fn once(ours: &mut Ours, sizes: &Sizes) -> Round {
     Round { drain, p50: at(50.0), p99: at(99.0), plans, admitted, refused, tps }
 }
 
-/// Its name, the unit, which of a round's values, the target.
+/// A name, a unit, where the value is in a round, and the target.
 type Line = (&'static str, &'static str, fn(&Round) -> f64, Target);
 
 fn figures(grown: &[Round], empty: &[Round], runs: usize, size: f64) -> Vec<Figure> {
