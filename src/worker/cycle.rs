@@ -10,6 +10,7 @@ use super::calls::Calls;
 use super::context::{Context, Ended};
 use super::jobs::Jobs;
 use super::recovery::Recovery;
+use super::rest::Rest;
 use super::retry::Retry;
 use super::sealing::Sealing;
 use super::tending::{TEND_EVERY, Tending};
@@ -36,6 +37,8 @@ const CAREFUL: Duration = Duration::from_secs(30);
 
 /// Works until the extension is gone or somebody needs the database.
 pub fn run(context: &Context) -> Ended {
+    // Before there is another thread.
+    let rest = Rest::start();
     let now = Instant::now();
     let mut worker = Worker {
         context,
@@ -44,6 +47,7 @@ pub fn run(context: &Context) -> Ended {
         sealing: Sealing::start(),
         recovery: Recovery::start(),
         jobs: Jobs::start(),
+        rest,
         careful_until: None,
         look: true,
         look_at: None,
@@ -75,6 +79,7 @@ struct Worker<'a> {
     sealing: Sealing,
     recovery: Recovery,
     jobs: Jobs,
+    rest: Rest,
     /// Until then one run at a time: the worker before this one died.
     careful_until: Option<Instant>,
     /// There may be something to claim.
@@ -176,6 +181,7 @@ impl Worker<'_> {
             self.look = true;
             self.jobs.notice();
             self.sealing.notice();
+            self.rest.note_work();
         }
         Ok(())
     }
@@ -353,6 +359,7 @@ impl Worker<'_> {
     fn wait(&mut self, timeout: Duration) {
         if timeout > TEND_EVERY {
             session::report_statistics(true);
+            self.rest.begin();
         }
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {

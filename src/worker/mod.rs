@@ -22,6 +22,7 @@ pub mod jobs;
 pub mod launcher;
 pub mod pace;
 pub mod recovery;
+mod rest;
 mod retry;
 pub mod scripts;
 mod sealing;
