@@ -108,13 +108,16 @@ pub fn due(limit: i64) -> Result<Vec<(Grant, bool)>, DotError> {
     Ok(found)
 }
 
-/// Has a grant looked after a second later: the substrate did not answer, and others wait.
+/// Has a grant looked after a second later: the substrate did not answer, and others wait. One that somebody has locked is
+/// being given away.
 ///
 /// # Errors
 /// XX000 only.
 pub fn later(key: &str, run_id: Uuid) -> Result<(), DotError> {
     let sql = "UPDATE dot_wrapper.lease_grant g SET renew_at = clock_timestamp() + interval '1 s'
-               WHERE g.lease_key = $1 AND g.run_id = $2";
+               FROM (SELECT l.lease_key FROM dot_wrapper.lease_grant l
+                     WHERE l.lease_key = $1 AND l.run_id = $2 FOR UPDATE SKIP LOCKED) x
+               WHERE g.lease_key = x.lease_key";
     spi::run(sql, &[key.into(), spi::uuid(run_id).into()]).map(drop)
 }
 

@@ -255,7 +255,7 @@ pub struct Plan {
 /// XX000 only.
 pub fn insert_plans(all: &Plans<'_>) -> Result<Vec<Row>, DotError> {
     let sql = "WITH event AS (INSERT INTO dot_wrapper.dot_run_event (run_id, event, to_status, mark)
-            SELECT x.run_id, x.status, x.status, decode(x.mark, 'hex') FROM unnest($5, $7, $15) AS x (run_id, status, mark))
+            SELECT x.run_id, x.status, x.status, x.mark FROM unnest($5, $7, $15) AS x (run_id, status, mark))
         INSERT INTO dot_wrapper.dot_run AS r
             (run_id, process_run_id, code, mode, run_status, reason, message, idempotency_key, args, engine, fingerprint, request,
              gates, lease_key, requested_by, requested_by_oid, admitted, requested_at, finished_at, source)
