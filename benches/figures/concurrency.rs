@@ -11,7 +11,7 @@ pub fn measure(world: &World) -> Outcome {
     let (mut figures, mut ours, mut theirs) = (Vec::new(), Vec::new(), Vec::new());
     for step in steps {
         let count = (400 * step).min(world.options.size(20_000, 2_000));
-        let (a, b) = both(world, 5, *step, count);
+        let (a, b) = both(world, 5, [*step; 2], count);
         let (a, b) = (of(&a, |one| one.rate), of(&b, |one| one.rate));
         ours.push((*step as f64, median(&a)));
         theirs.push((*step as f64, median(&b)));

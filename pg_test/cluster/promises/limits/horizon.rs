@@ -121,3 +121,45 @@ fn promise_r3_a_late_commit_is_found_within_a_second() {
     pinned.batch_execute("COMMIT").unwrap();
     figure("R3-late", &format!("a row before {end} that were gone was sent {} ms after its commit", found.as_millis()));
 }
+
+/// A queue is empty most of the time, and so it is when it is analysed; then plans are made for one row.
+#[test]
+fn promise_r3_no_list_is_read_row_by_row_whatever_the_statistics_say() {
+    if !has_auto_explain() {
+        println!("skipped: this server has no auto_explain, which counts the rows");
+        return;
+    }
+    let bench = bench_with(&[&EXPLAIN[..], &["dot_wrapper.max_in_flight = 400", "autovacuum = off"]].concat(), "");
+    let tools = "SET lease = 'own:{args.n}', max_in_flight = 400 WHERE name = 'agent_api'";
+    bench.exec(&format!("UPDATE dot_wrapper.policy {tools}"));
+    let request = |from: i32, to: i32| {
+        let sql =
+            "SELECT count(*) FROM (SELECT fn_dot_run('DOT-1', 'apply', args => jsonb_build_object('n', n::text)) AS r
+                   FROM generate_series($1::integer, $2::integer) n OFFSET 0) x";
+        bench.one::<i64>(sql, &[&from, &to])
+    };
+    request(1, 20);
+    all_over(&bench);
+    for table in ["dot_queue", "lease_grant", "dot_run", "dot_run_attempt", "dot_run_event"] {
+        bench.exec(&format!("VACUUM ANALYZE dot_wrapper.{table}"));
+    }
+    bench.cluster.set(&[("auto_explain.log_min_duration", "0")]);
+    let old = bench.cluster.log().len();
+    request(1001, 1800);
+    all_over(&bench);
+    bench.cluster.set(&[("auto_explain.log_min_duration", "-1")]);
+    let log = bench.cluster.log();
+    let plans = log[old..].split("Query Text:").skip(1).filter(|plan| plan.contains("dot_wrapper."));
+    let (mut seen, mut worst) = (0, (0, String::new()));
+    for plan in plans {
+        seen += 1;
+        let removed = plan.lines().filter_map(|line| line.trim().strip_prefix("Rows Removed by "));
+        // Counted per loop, in whole rows.
+        let removed = removed.filter_map(|rest| rest.rsplit_once(": ")?.1.parse::<u64>().ok()).max().unwrap_or(0);
+        if removed > worst.0 {
+            worst = (removed, plan.to_owned());
+        }
+    }
+    assert!(seen > 10, "{seen} plans");
+    assert!(worst.0 <= 40, "{} rows were read and thrown away:\n{}", worst.0, worst.1);
+}
