@@ -5,6 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+
 use crate::agent::Agent;
 
 /// As large as the body of a run.
@@ -13,10 +19,8 @@ const BODY: &str = r#"{"dot_code":"FAST-1","mode":"apply","run_id":"019a0000-000
 /// Calls a second of one thread with so many calls out.
 pub fn rate(agent: &Agent, wait_ms: u32, in_flight: usize, count: usize) -> f64 {
     agent.forget();
-    // As src/lib.rs does it for the worker: the library wants somebody to have chosen.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let url = format!("http://127.0.0.1:{}/wait/{wait_ms}/v1/dots/FAST-1/runs", agent.port());
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
@@ -30,9 +34,11 @@ pub fn rate(agent: &Agent, wait_ms: u32, in_flight: usize, count: usize) -> f64 
                         if n >= count {
                             return;
                         }
-                        let call = client.post(&url).header("content-type", "application/json");
-                        let call = call.header("idempotency-key", (n + 1).to_string()).body(BODY);
-                        let _ = call.send().await.expect("an answer").bytes().await;
+                        let call = Request::post(&url).header("content-type", "application/json");
+                        let call = call.header("idempotency-key", (n + 1).to_string());
+                        let call = call.body(Full::new(Bytes::from_static(BODY.as_bytes()))).expect("a request");
+                        let answer = client.request(call).await.expect("an answer");
+                        let _ = answer.into_body().collect().await;
                     }
                 })
             })
