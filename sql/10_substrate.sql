@@ -341,14 +341,6 @@ BEGIN
         DECLARE
             until timestamptz;
         BEGIN
-            -- As a rule nobody has it.
-            INSERT INTO @extschema@.dot_iu_runtime_lease AS l (lease_key, holder, acquired_at, expires_at)
-            VALUES ($1, $2, clock_timestamp(), clock_timestamp() + $3)
-            ON CONFLICT (lease_key) DO NOTHING
-            RETURNING l.expires_at INTO until;
-            IF FOUND THEN
-                RETURN until;
-            END IF;
             -- A look without a lock: who is refused does not make the holder's release wait for the end of his transaction.
             PERFORM FROM @extschema@.dot_iu_runtime_lease l
             WHERE l.lease_key = $1 AND l.holder <> $2 AND l.expires_at > clock_timestamp();

@@ -172,7 +172,8 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
 /// XX000 only.
 pub fn has_orphans(worker: Uuid) -> Result<bool, DotError> {
     let sql = "SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue q WHERE q.state = 'running' AND q.worker <> $1)";
-    Ok(spi::row(sql, &[spi::uuid(worker).into()], |row| spi::need(row, 1))?.unwrap_or(false))
+    let found = spi::rows_by_index(sql, &[spi::uuid(worker).into()], |row| spi::need(row, 1))?;
+    Ok(found.into_iter().next().unwrap_or(false))
 }
 
 /// True when there are runs in doubt that it is time to ask about.
@@ -182,7 +183,7 @@ pub fn has_orphans(worker: Uuid) -> Result<bool, DotError> {
 pub fn has_doubts() -> Result<bool, DotError> {
     let sql = "SELECT EXISTS (SELECT FROM dot_wrapper.dot_queue q
                               WHERE q.state = 'in_doubt' AND q.available_at <= clock_timestamp())";
-    Ok(spi::row(sql, &[], |row| spi::need(row, 1))?.unwrap_or(false))
+    Ok(spi::rows_by_index(sql, &[], |row| spi::need(row, 1))?.into_iter().next().unwrap_or(false))
 }
 
 /// Makes these attempts ours.
@@ -199,9 +200,11 @@ pub fn adopt(worker: Uuid, run_ids: &[Uuid]) -> Result<(), DotError> {
 /// # Errors
 /// XX000 only.
 pub fn withdrawn(worker: Uuid) -> Result<Vec<(Uuid, i32)>, DotError> {
-    let sql = "SELECT q.run_id, r.attempts FROM dot_wrapper.dot_queue q JOIN dot_wrapper.dot_run r USING (run_id)
-               WHERE q.cancel_requested AND q.state = 'running' AND q.worker = $1";
-    spi::rows(sql, &[spi::uuid(worker).into()], |row| Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?)))
+    let sql = "SELECT q.run_id, r.attempts
+               FROM (SELECT q.run_id FROM dot_wrapper.dot_queue q
+                     WHERE q.cancel_requested AND q.state = 'running' AND q.worker = $1 OFFSET 0) q
+               CROSS JOIN LATERAL (SELECT r.attempts FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) r";
+    spi::rows_by_index(sql, &[spi::uuid(worker).into()], |row| Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?)))
 }
 
 fn ids(run_ids: &[Uuid]) -> Vec<pgrx::Uuid> {

@@ -286,7 +286,7 @@ pub fn due_in_ms() -> Result<Option<f64>, DotError> {
                FROM (SELECT q.available_at AS at FROM dot_wrapper.dot_queue q WHERE q.state = 'in_doubt'
                      ORDER BY q.available_at LIMIT 1) x
                WHERE x.at < 'infinity'";
-    spi::row(sql, &[], |row| spi::need(row, 1))
+    Ok(spi::rows_by_index(sql, &[], |row| spi::need(row, 1))?.into_iter().next())
 }
 
 /// How long the next queued run waits that is not due yet, at most a day; `None` when there is none.
@@ -299,7 +299,7 @@ pub fn waits() -> Result<Option<Duration>, DotError> {
                WHERE q.state = 'queued' AND q.available_at > '-infinity' AND q.available_at > now()
                  AND q.available_at < 'infinity'
                ORDER BY q.available_at LIMIT 1";
-    Ok(spi::row(sql, &[], |row| row.get::<i64>(1))?.map(millis))
+    Ok(spi::rows_by_index(sql, &[], |row| row.get::<i64>(1))?.into_iter().next().map(millis))
 }
 
 /// A time that the server gave in milliseconds; one that a stepped clock made negative is none.
