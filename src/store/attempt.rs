@@ -201,9 +201,9 @@ pub fn adopt(worker: Uuid, run_ids: &[Uuid]) -> Result<(), DotError> {
 /// XX000 only.
 pub fn withdrawn(worker: Uuid) -> Result<Vec<(Uuid, i32)>, DotError> {
     let sql = "SELECT q.run_id, r.attempts
-               FROM (SELECT q.run_id FROM dot_wrapper.dot_queue q
-                     WHERE q.cancel_requested AND q.state = 'running' AND q.worker = $1 OFFSET 0) q
-               CROSS JOIN LATERAL (SELECT r.attempts FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) r";
+               FROM (SELECT q.run_id, q.state, q.worker FROM dot_wrapper.dot_queue q WHERE q.cancel_requested OFFSET 0) q
+               CROSS JOIN LATERAL (SELECT r.attempts FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) r
+               WHERE q.state = 'running' AND q.worker = $1";
     spi::rows_by_index(sql, &[spi::uuid(worker).into()], |row| Ok((spi::need_uuid(row, 1)?, spi::need(row, 2)?)))
 }
 

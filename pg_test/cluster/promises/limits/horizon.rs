@@ -153,13 +153,30 @@ fn promise_r3_no_list_is_read_row_by_row_whatever_the_statistics_say() {
     let (mut seen, mut worst) = (0, (0, String::new()));
     for plan in plans {
         seen += 1;
-        let removed = plan.lines().filter_map(|line| line.trim().strip_prefix("Rows Removed by "));
-        // Counted per loop, in whole rows.
-        let removed = removed.filter_map(|rest| rest.rsplit_once(": ")?.1.parse::<u64>().ok()).max().unwrap_or(0);
+        let removed = thrown_away(plan);
         if removed > worst.0 {
             worst = (removed, plan.to_owned());
         }
     }
     assert!(seen > 10, "{seen} plans");
-    assert!(worst.0 <= 40, "{} rows were read and thrown away:\n{}", worst.0, worst.1);
+    // Those of a batch may be looked through once; the queue has twice as many.
+    assert!(worst.0 <= 450, "{} rows were read and thrown away:\n{}", worst.0, worst.1);
+}
+
+/// The most rows that one node of a plan has read in vain, over all of its loops.
+fn thrown_away(plan: &str) -> u64 {
+    let number = |text: &str| text.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u64>().ok();
+    let (mut loops, mut most) = (1, 0);
+    for line in plan.lines() {
+        if let Some((_, count)) = line.split_once("loops=") {
+            loops = number(count).unwrap_or(1);
+        }
+        if let Some((_, rest)) = line.split_once("Rows Removed by ")
+            && let Some((_, each)) = rest.split_once(": ")
+        {
+            // The plan gives the average.
+            most = most.max(number(each).unwrap_or(0) * loops);
+        }
+    }
+    most
 }
