@@ -147,11 +147,12 @@ fn worth(spelled: &str) -> String {
     let kept = digits.trim_end_matches('0');
     let zeros = i128::try_from(digits.len() - kept.len()).unwrap_or(0);
     let fraction = i128::try_from(fraction.len()).unwrap_or(0);
-    // What cannot be read as an exponent is out of the range of jsonb's numbers as well.
-    let exponent = exponent.parse::<i128>().unwrap_or(0).saturating_sub(fraction).saturating_add(zeros);
-    match kept.trim_start_matches('0') {
-        "" => "0".to_owned(),
-        kept => format!("{sign}{kept}e{exponent}"),
+    let kept = kept.trim_start_matches('0');
+    match exponent.parse::<i128>() {
+        _ if kept.is_empty() => "0".to_owned(),
+        Ok(exponent) => format!("{sign}{kept}e{}", exponent.saturating_sub(fraction).saturating_add(zeros)),
+        // Out of the range of jsonb's numbers as well, which says so when it is recorded.
+        Err(_) => spelled.to_owned(),
     }
 }
 
@@ -176,6 +177,8 @@ mod tests {
         let value = |text: &str| by_value(&serde_json::from_str(text).unwrap());
         assert_eq!(value(r#"{"b":1e2,"a":[1.50,-0.0,true]}"#), value(r#"{"a":[1.5,0,true],"b":100}"#));
         assert_ne!(value("[100]"), text(&json!([100])));
+        let vast = format!("1e{}", "9".repeat(40));
+        assert_eq!((worth(&vast), worth(&format!("0e{}", "9".repeat(40)))), (vast.clone(), "0".to_owned()));
         for (one, other) in [("1", "10"), ("1", "-1"), ("1.05", "1.5"), ("1e3", "1e2"), ("0.1", "1")] {
             assert_ne!(worth(one), worth(other));
         }

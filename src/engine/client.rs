@@ -18,7 +18,7 @@ use tower_service::Service;
 use url::Url;
 
 use super::connection::{Connection, Home, Lost, Response, Stream, Wire};
-use super::departure::Load;
+use super::departure::{Load, Withheld};
 use super::pool::Rested;
 use super::resolve::{Guarded, Names};
 use super::tls::Tls;
@@ -135,7 +135,9 @@ impl Client {
                     return Ok(response);
                 }
                 Err(lost) => {
-                    self.pool.doubt(since, Instant::now());
+                    if !is_withheld(&lost) {
+                        self.pool.doubt(since, Instant::now());
+                    }
                     match lost {
                         Lost::Before(untouched) => request = *untouched,
                         Lost::Under(error) => return Err(Trouble::Lost(error)),
@@ -172,4 +174,9 @@ impl Client {
         };
         Connection::over(stream, watch, remote).await.map_err(|error| Trouble::Unconnected(Box::new(error)))
     }
+}
+
+/// True where it was our own permission that was missing, which says nothing about the agent.
+fn is_withheld(lost: &Lost) -> bool {
+    matches!(lost, Lost::Under(error) if error.source().is_some_and(|source| source.is::<Withheld>()))
 }

@@ -9,7 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::Body;
@@ -189,8 +189,13 @@ pub(super) struct Connection {
     driver: http1::Connection<TokioIo<Stream>, Load>,
     watch: Arc<Watch>,
     remote: Option<SocketAddr>,
+    made: Instant,
     end: End,
 }
+
+/// From then on a connection is not used again, so that names are looked up and certificates are seen anew, however busy an
+/// agent is.
+const OLDEST: Duration = Duration::from_secs(60);
 
 /// How the driver stands; one that is through may not be driven again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,7 +218,7 @@ impl Connection {
         remote: Option<SocketAddr>,
     ) -> Result<Box<Connection>, hyper::Error> {
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Box::new(Connection { sender, driver, watch, remote, end: End::NotYet }))
+        Ok(Box::new(Connection { sender, driver, watch, remote, made: Instant::now(), end: End::NotYet }))
     }
 
     /// Sends a request and waits for the answer's head. Dropped, it closes the connection. `home` is where the connection
@@ -246,10 +251,10 @@ impl Connection {
     }
 
     /// True when the exchange is over and the next request may go this way: the answer was framed and read to its end,
-    /// neither side has announced the end of the connection, and nothing came behind the answer.
+    /// neither side has announced the end of the connection, nothing came behind the answer, and it is not too old.
     fn rests(&mut self) -> bool {
         drive(&mut self.driver, &mut self.end, &mut Context::from_waker(Waker::noop()));
-        let rests = self.end == End::NotYet && self.sender.is_ready();
+        let rests = self.end == End::NotYet && self.sender.is_ready() && self.made.elapsed() < OLDEST;
         self.watch.rested.store(rests, Ordering::Relaxed);
         rests
     }

@@ -5,6 +5,9 @@ use serde_json::Value;
 
 use crate::domain::secret::{MASK, Secret};
 
+/// Digits of a number that is kept as one.
+const MOST_DIGITS: usize = 1000;
+
 /// What stands for U+0000, which jsonb cannot hold.
 const NO_NUL: &str = "\u{fffd}";
 
@@ -17,9 +20,17 @@ pub(super) fn json(value: Value, secret: Option<&Secret>) -> Value {
         Value::Object(map) => {
             Value::Object(map.into_iter().map(|(key, item)| (string(&key, secret), json(item, secret))).collect())
         }
-        Value::Number(number) if shows(&number.to_string(), secret) => Value::String(MASK.into()),
+        Value::Number(number) if shows(number.as_str(), secret) => Value::String(MASK.into()),
+        Value::Number(number) if is_vast(number.as_str()) => Value::String(number.as_str().to_owned()),
         other => other,
     }
+}
+
+/// True for a number that is more than a thousand digits when it is written out, as jsonb does: a few bytes of an answer would
+/// become a hundred thousand.
+fn is_vast(spelled: &str) -> bool {
+    let (mantissa, exponent) = spelled.split_once(['e', 'E']).unwrap_or((spelled, "0"));
+    mantissa.len() > MOST_DIGITS || !exponent.parse::<i32>().is_ok_and(|e| e.unsigned_abs() as usize <= MOST_DIGITS)
 }
 
 /// One line of at most `max` characters: control characters become spaces, then the secret is masked, then it is cut.
@@ -81,6 +92,18 @@ mod tests {
     #[test]
     fn a_nul_does_not_reach_jsonb() {
         assert_eq!(json(value!({"a\0": "b\0c"}), None), value!({"a\u{fffd}": "b\u{fffd}c"}));
+    }
+
+    #[test]
+    fn a_number_that_would_fill_pages_is_kept_as_text() {
+        let seen = |text: &str| json(serde_json::from_str(text).unwrap(), None);
+        for kept in ["1e1000", "-1.5E-1000", "12345678901234567890.5", "0"] {
+            assert!(seen(kept).is_number(), "{kept}");
+        }
+        let long = "9".repeat(1001);
+        for text in ["1e1001", "-1e131071", "1e-99999999999999999999", long.as_str()] {
+            assert_eq!(seen(text), value!(text));
+        }
     }
 
     #[test]

@@ -106,8 +106,10 @@ pub unsafe extern "C-unwind" fn dot_wrapper_tell_of_change(fcinfo: pg_sys::Funct
             pgrx::error!("dot_wrapper: this function is for a trigger");
         }
         let data = &*context.cast::<pg_sys::TriggerData>();
-        if data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK != pg_sys::TRIGGER_EVENT_AFTER {
-            pgrx::error!("dot_wrapper: tell_of_change is for AFTER triggers");
+        let is_after = data.tg_event & pg_sys::TRIGGER_EVENT_TIMINGMASK == pg_sys::TRIGGER_EVENT_AFTER;
+        // A row's BEFORE trigger would have to hand the row on.
+        if !is_after && data.tg_event & pg_sys::TRIGGER_EVENT_ROW != 0 {
+            pgrx::error!("dot_wrapper: tell_of_change is not for a row's BEFORE trigger");
         }
         pg_sys::CacheInvalidateRelcache(data.tg_relation);
     }

@@ -123,8 +123,7 @@ fn lease_lost(grant: &Grant) -> Remark {
 /// # Errors
 /// XX000 only.
 pub fn tend(ports: &Ports) -> Result<bool, DotError> {
-    let due = grant::due(BATCH)?;
-    let more = i64::try_from(due.len()).is_ok_and(|found| found >= BATCH);
+    let (due, more) = grant::due(BATCH)?;
     let (owed, renew): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, is_over)| *is_over);
     let mut lost = Vec::new();
     for (grant, _) in &renew {

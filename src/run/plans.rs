@@ -18,8 +18,10 @@ use crate::pg::fail_point::{self, Point};
 use crate::store::grant;
 use crate::store::ledger::{self, Plan, Plans};
 
-/// Recorded in one statement.
+/// Recorded in one statement, at most.
 const CHUNK: usize = 500;
+/// Bytes of arguments that are held at the same time, a copy for each plan.
+const HELD: usize = 8 << 20;
 
 /// A plan for each of these codes, of one call that differs in nothing else.
 ///
@@ -33,7 +35,8 @@ pub(super) fn all(
     codes: &[String],
 ) -> Result<Vec<Requested>, DotError> {
     let mut made = Vec::with_capacity(codes.len());
-    for codes in codes.chunks(CHUNK) {
+    let room = HELD / call.args.to_string().len().max(1);
+    for codes in codes.chunks(room.clamp(1, CHUNK)) {
         made.extend(chunk(session, requester, worker, call, codes)?);
     }
     Ok(made)

@@ -77,6 +77,12 @@ pub(super) fn ask(
         batch.passing.push(passing);
         return Ok(());
     };
+    // Who was admitted with this lease comes first, though it is asked for later.
+    if batch.passing.iter().any(|other| other.run.lease_key.as_deref() == Some(key.as_str())) {
+        flow.withdraw(call);
+        batch.parked.push(Parked { run_id, key: of_lease(&key), limit: 1 });
+        return Ok(());
+    }
     // Taken here and now, so that those behind it know.
     let (decision, token) = hold_lease(session, run_id, &passing.run, &passing.findings)?;
     if must_wait(busy, &key, &decision) {

@@ -41,13 +41,15 @@ pub fn prolong(key: &str, run_id: Uuid, ttl_s: i64) -> Result<Option<i64>, DotEr
 }
 
 /// As [`prolong`], for many: key, run, seconds. The tokens of those whose grants are still theirs. One that is not yet to be
-/// renewed is left as it is: it then runs out no later than the lease itself.
+/// renewed is left as it is, unless it would outlive the lease, as where the time to live was shortened.
 ///
 /// # Errors
 /// XX000 only.
 pub fn prolong_all(grants: &[(&str, Uuid, i64)]) -> Result<HashMap<Uuid, i64>, DotError> {
     let sql = "WITH x AS MATERIALIZED (
-            SELECT x.ttl_s, g.place, x.run_id, g.fencing_token, g.renew_at <= clock_timestamp() AS is_due
+            SELECT x.ttl_s, g.place, x.run_id, g.fencing_token,
+                   g.renew_at <= clock_timestamp() OR g.expires_at > clock_timestamp() + make_interval(secs => x.ttl_s)
+                       AS is_due
             FROM unnest($1::text[], $2::uuid[], $3::float8[]) AS x (lease_key, run_id, ttl_s)
             CROSS JOIN LATERAL (SELECT g.ctid AS place, g.run_id, g.fencing_token, g.renew_at, g.expires_at
                                 FROM dot_wrapper.lease_grant g WHERE g.lease_key = x.lease_key OFFSET 0) g
@@ -81,12 +83,12 @@ pub struct Grant {
 }
 
 /// Grants that it is time to look after, the longest due first, each with whether its run is over, or has been in doubt for
-/// longer than its policy lets it keep a lease. Rows that somebody else has locked are left for the next time: nobody's open
+/// longer than its policy lets it keep a lease; and whether there may be more. Rows that somebody else has locked are left for the next time: nobody's open
 /// transaction may hold the others up.
 ///
 /// # Errors
 /// XX000 only.
-pub fn due(limit: i64) -> Result<Vec<(Grant, bool)>, DotError> {
+pub fn due(limit: i64) -> Result<(Vec<(Grant, bool)>, bool), DotError> {
     let sql = "SELECT g.lease_key, g.run_id, g.ttl_s,
                       r.run_id IS NULL OR r.finished_at IS NOT NULL OR coalesce(q.lease_until <= clock_timestamp(), false)
                FROM (SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g WHERE g.renew_at <= now()
@@ -96,6 +98,7 @@ pub fn due(limit: i64) -> Result<Vec<(Grant, bool)>, DotError> {
                LEFT JOIN LATERAL (SELECT q.lease_until FROM dot_wrapper.dot_queue q
                                   WHERE q.run_id = g.run_id OFFSET 0) q ON true";
     let mut found = spi::rows_by_index(sql, &[limit.into()], |row| Ok((read(row)?, spi::need(row, 4)?)))?;
+    let more = i64::try_from(found.len()).is_ok_and(|found| found >= limit);
     let sql = "SELECT g.lease_key, q.run_id, g.ttl_s
                FROM (SELECT q.run_id FROM dot_wrapper.dot_queue q
                      WHERE q.state = 'in_doubt' AND q.lease_until <= clock_timestamp() OFFSET 0) q
@@ -105,7 +108,7 @@ pub fn due(limit: i64) -> Result<Vec<(Grant, bool)>, DotError> {
                    FOR UPDATE SKIP LOCKED) g
                LIMIT $1";
     found.extend(spi::rows_by_index(sql, &[limit.into()], read)?.into_iter().map(|grant| (grant, true)));
-    Ok(found)
+    Ok((found, more))
 }
 
 /// Has a grant looked after a second later: the substrate did not answer, and others wait. One that somebody has locked is
@@ -140,7 +143,8 @@ pub fn lapsed(run_ids: &[Uuid]) -> Result<Vec<Grant>, DotError> {
     spi::rows_by_index(sql, &[run_ids.iter().copied().map(spi::uuid).collect::<Vec<_>>().into()], read)
 }
 
-/// Prolongs a grant that is still this run's, also one that has run out while nobody else was granted it.
+/// Prolongs a grant that is still this run's, also one that has run out while nobody else was granted it. Not that of a run which
+/// has ended meanwhile: it stays due, and its lease is let go the next time.
 ///
 /// # Errors
 /// XX000 only.
@@ -148,7 +152,8 @@ pub fn revive(grant: &Grant) -> Result<(), DotError> {
     let sql = "UPDATE dot_wrapper.lease_grant g
                SET expires_at = clock_timestamp() + make_interval(secs => $3),
                    renew_at = clock_timestamp() + make_interval(secs => $3 / 3)
-               WHERE g.lease_key = $1 AND g.run_id = $2";
+               WHERE g.lease_key = $1 AND g.run_id = $2
+                 AND EXISTS (SELECT FROM dot_wrapper.dot_run r WHERE r.run_id = $2 AND r.finished_at IS NULL)";
     spi::run(sql, &[grant.key.as_str().into(), spi::uuid(grant.run_id).into(), f64::from(grant.ttl_s).into()]).map(drop)
 }
 

@@ -53,13 +53,14 @@ pub fn read<T>(
 }
 
 /// Whether every change of these tables makes itself known, whoever makes it: each has its triggers, and nobody has disabled
-/// one. Where not, nothing is kept.
+/// one; and that none has children, whose rows are read with its own and tell nobody. Where not, nothing is kept.
 fn is_told(class: Class) -> Result<bool, DotError> {
     let sql = "SELECT count(*) FROM pg_catalog.pg_trigger t
                JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
                JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'dot_wrapper'
-               WHERE c.relname = ANY ($1) AND t.tgname IN ('change_told', 'truncation_told') AND t.tgenabled = 'A'";
+               WHERE c.relname = ANY ($1) AND t.tgname IN ('change_begun', 'change_told', 'truncation_told')
+                 AND t.tgenabled = 'A' AND NOT c.relhassubclass";
     let names: Vec<String> = tables(class).iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let wanted = i64::try_from(2 * names.len()).unwrap_or(i64::MAX);
+    let wanted = i64::try_from(3 * names.len()).unwrap_or(i64::MAX);
     Ok(spi::row(sql, &[names.into()], |row| spi::need::<i64>(row, 1))? == Some(wanted))
 }

@@ -160,7 +160,7 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
                   CROSS JOIN LATERAL (SELECT f.finish_by FROM dot_wrapper.dot_run f
                                       WHERE f.run_id = x.run_id OFFSET 0) f
                   WHERE l.state = 'queued' AND f.finish_by > clock_timestamp()) x
-            WHERE q.ctid = x.place
+            WHERE q.ctid = x.place AND (q.run_id = x.run_id) IS TRUE
             RETURNING x.run_id, x.attempt, x.deadline_ms, x.token, x.now, q.followed
         ), r AS (
             UPDATE dot_wrapper.dot_run r
@@ -168,7 +168,7 @@ pub fn start(worker: Uuid, starts: &[Start]) -> Result<Vec<(Uuid, String)>, DotE
                 fencing_token = q.token, reason = NULL, message = NULL
             FROM (SELECT q.*, l.place FROM q CROSS JOIN LATERAL (
                       SELECT r.ctid AS place FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) l) q
-            WHERE r.ctid = q.place AND r.run_status = 'queued' AND r.attempts = q.attempt - 1
+            WHERE r.ctid = q.place AND (r.run_id = q.run_id) IS TRUE AND r.run_status = 'queued' AND r.attempts = q.attempt - 1
             RETURNING q.run_id, q.attempt, q.token, q.now, q.followed,
                       least(q.now + q.deadline_ms * interval '1 millisecond', r.finish_by) AS deadline
         ), a AS (

@@ -114,17 +114,17 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
                   CROSS JOIN LATERAL (SELECT f.ctid AS place FROM dot_wrapper.dot_run f
                                       WHERE f.run_id = x.run_id OFFSET 0) f
                   WHERE l.state = $3 AND l.worker IS NOT DISTINCT FROM $2) x
-            WHERE r.ctid = x.place AND r.run_status = $3 AND r.attempts = x.attempt
+            WHERE r.ctid = x.place AND (r.run_id = x.run_id) IS TRUE AND r.run_status = $3 AND r.attempts = x.attempt
               AND ($3 = 'queued' OR r.fencing_token IS NOT DISTINCT FROM x.token)
               AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
                     SELECT FROM dot_wrapper.lease_grant g
                     WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token
                     OFFSET 0))
-            RETURNING x.run_id, x.status, x.wait_ms, x.past, x.keep_lease_ms, x.anew, x.queue_place, x.followed,
+            RETURNING x.run_id, x.attempt, x.status, x.wait_ms, x.past, x.keep_lease_ms, x.anew, x.queue_place, x.followed,
                       r.code, r.lease_key
         ), gone AS (
             DELETE FROM dot_wrapper.dot_queue q USING r
-            WHERE q.ctid = r.queue_place AND r.status NOT IN ('queued', 'in_doubt')
+            WHERE q.ctid = r.queue_place AND (q.run_id = r.run_id) IS TRUE AND r.status NOT IN ('queued', 'in_doubt')
         ), kept AS (
             UPDATE dot_wrapper.dot_queue q
             SET state = r.status, worker = NULL, past = coalesce(r.past, q.past), crashes = 0,
@@ -133,7 +133,7 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
                                ELSE clock_timestamp() + r.wait_ms * interval '1 millisecond' END,
                 lease_until = CASE r.status WHEN 'in_doubt'
                               THEN clock_timestamp() + r.keep_lease_ms * interval '1 millisecond' END
-            FROM r WHERE q.ctid = r.queue_place AND r.status IN ('queued', 'in_doubt')
+            FROM r WHERE q.ctid = r.queue_place AND (q.run_id = r.run_id) IS TRUE AND r.status IN ('queued', 'in_doubt')
         ), jobs AS (
             UPDATE dot_wrapper.job_link l SET changed = true
             FROM (SELECT j.place FROM r CROSS JOIN LATERAL (
@@ -141,7 +141,7 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
                   WHERE r.status <> 'queued' OR $3 = 'in_doubt') r
             WHERE l.ctid = r.place
         )
-        SELECT r.run_id, r.status, r.code, r.lease_key, r.followed FROM r";
+        SELECT r.run_id, r.status, r.code, r.lease_key, r.followed, r.attempt FROM r";
     if moves.is_empty() {
         return Ok(Vec::new());
     }
@@ -153,12 +153,14 @@ pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Ve
             code: spi::need(row, 3)?,
             lease_key: row.get(4)?,
         };
-        Ok((moved, spi::need::<bool>(row, 5)?))
+        Ok((moved, spi::need::<bool>(row, 5)?, spi::need::<i32>(row, 6)?))
     })?;
-    let went: HashSet<Uuid> = moved.iter().map(|(moved, _)| moved.run_id).collect();
-    event::steps(&moves.iter().filter(|m| went.contains(&m.run_id)).map(|m| step(from, m)).collect::<Vec<_>>())?;
-    mirror::follow(moved.iter().filter(|(_, followed)| *followed).map(|(moved, _)| moved.run_id))?;
-    Ok(moved.into_iter().map(|(moved, _)| moved).collect())
+    let went: HashSet<(Uuid, i32)> = moved.iter().map(|(moved, _, attempt)| (moved.run_id, *attempt)).collect();
+    event::steps(
+        &moves.iter().filter(|m| went.contains(&(m.run_id, m.attempt))).map(|m| step(from, m)).collect::<Vec<_>>(),
+    )?;
+    mirror::follow(moved.iter().filter(|(_, followed, _)| *followed).map(|(moved, ..)| moved.run_id))?;
+    Ok(moved.into_iter().map(|(moved, ..)| moved).collect())
 }
 
 /// One array for each column: what reaches PostgreSQL is typed, and only what is JSON is parsed.

@@ -1,6 +1,6 @@
 //! Programs of the server under test, and signals. Nothing here knows what a cluster is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
@@ -64,4 +64,14 @@ pub fn cpu_ms(pid: i32) -> u128 {
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks = |n: usize| fields.get(n).and_then(|field| field.parse::<u128>().ok()).expect("a time");
     (ticks(11) + ticks(12)) * 10
+}
+
+/// True where the server has this library; those of 16 and 18 come without contrib. Says that the test is skipped if not.
+pub fn has_library(name: &str) -> bool {
+    let libraries = run(Command::new(variable("DOT_TEST_PG_CONFIG")).arg("--pkglibdir"));
+    let has = Path::new(libraries.trim_end()).join(format!("{name}.so")).exists();
+    if !has {
+        println!("skipped: this server has no {name}");
+    }
+    has
 }

@@ -1,10 +1,13 @@
 //! Several databases, each with a ledger and a worker of its own: what shards today. On one server here; on several it is the
 //! same, since a worker knows nothing beyond its database.
 
-use crate::harness::{Bench, Reply};
+use crate::harness::{Bench, Reply, os};
 
 #[test]
 fn databases_have_a_worker_each_and_one_view_can_show_their_ledgers() {
+    if !os::has_library("postgres_fdw") {
+        return;
+    }
     let (one, two) = (Bench::shared(), Bench::shared());
     one.agent.reply(Reply::Hold);
     two.agent.reply(Reply::Hold);

@@ -74,7 +74,11 @@ impl Pace {
     pub fn end(&mut self, began: Instant, now: Instant, more: bool) {
         let took = now.saturating_duration_since(began);
         self.rests = Some(now + took * PAUSE);
-        if took > LONG {
+        let is_late = self.waits.is_some_and(|waits| now >= waits + PATIENCE);
+        if more && is_late {
+            // Better one long transaction than a wait without an end, as where each commit takes long.
+            self.size = (self.size * 2).min(MOST);
+        } else if took > LONG {
             self.size = (self.size / 2).max(LEAST);
         } else if more && took * 3 < LONG {
             self.size = (self.size * 2).min(MOST);

@@ -158,3 +158,20 @@ fn nothing_is_kept_where_a_change_would_not_be_told() {
     operator.batch_execute(&format!("SET session_replication_role = replica; {}", CASES[3].2)).unwrap();
     assert_ne!(plan(&mut caller), before, "by a session in which ordinary triggers do not fire");
 }
+
+#[test]
+fn what_a_statement_that_fails_has_shown_to_a_call_is_not_kept() {
+    let bench = bench();
+    for path in ["change", "WITH"] {
+        let mut caller = bench.connect();
+        let before = plan(&mut bench.connect());
+        let calls = "(SELECT count(*) FROM fn_dot_run('DOT-1', 'plan')), 1 / (breaker_failures - breaker_failures)";
+        let change = "UPDATE dot_wrapper.endpoint SET base_url = 'http://127.0.0.1:1' WHERE name = 'agent' RETURNING";
+        let sql = match path {
+            "change" => format!("{change} {calls}"),
+            _ => format!("WITH x AS ({change} *) SELECT {calls} FROM x"),
+        };
+        caller.query(&sql, &[]).expect_err("a division by zero");
+        assert_eq!(plan(&mut caller), before, "{path}");
+    }
+}

@@ -6,7 +6,7 @@ use postgres::Client;
 
 use super::history::{self, Held};
 use crate::harness::run::Ask;
-use crate::harness::{Bench, figure, rounds};
+use crate::harness::{Bench, Reply, figure, rounds};
 
 /// What one session does with the lease, in its own order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,4 +181,22 @@ fn l1_runs_under_one_key_reach_the_agent_one_at_a_time_with_growing_tokens() {
             stale.len()
         ),
     );
+}
+
+/// What the worker believes must not outlive what the substrate says, or nobody renews the lease in time.
+#[test]
+fn l1_a_grant_does_not_outlive_a_lease_that_was_shortened_before_the_claim() {
+    let bench = Bench::shared();
+    bench.agent.reply(Reply::Hold);
+    let mut session = bench.connect();
+    let mut open = session.transaction().unwrap();
+    let run = Ask::new("DOT-1", "apply").on(&mut open).unwrap();
+    bench.exec("UPDATE dot_wrapper.policy SET lease_ttl_s = 10 WHERE name = 'agent_api'");
+    open.commit().unwrap();
+    let request = bench.agent.wait_for(1).remove(0);
+    let sql = "SELECT g.expires_at <= clock_timestamp() + interval '10 s' AND g.renew_at <= clock_timestamp() + interval '4 s'
+               FROM dot_wrapper.lease_grant g WHERE g.run_id = $1";
+    assert!(bench.one::<bool>(sql, &[&run.id()]));
+    bench.agent.release(&request, Reply::succeeded());
+    bench.until(&run, "succeeded");
 }

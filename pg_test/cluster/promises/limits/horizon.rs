@@ -1,8 +1,6 @@
 //! R3: while somebody holds an old snapshot, nothing that is over can be removed from tables and indexes; claiming goes
 //! on all the same.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{all_over, bench, bench_with, flood};
@@ -57,16 +55,9 @@ fn speed(bench: &Bench, until_count: usize) -> f64 {
     rate
 }
 
-/// The servers of 16 and 18 come without contrib.
-fn has_auto_explain() -> bool {
-    let libraries = os::run(Command::new(os::variable("DOT_TEST_PG_CONFIG")).arg("--pkglibdir"));
-    Path::new(libraries.trim_end()).join("auto_explain.so").exists()
-}
-
 #[test]
 fn promise_r3_claiming_keeps_its_speed_under_an_old_snapshot() {
-    if !has_auto_explain() {
-        println!("skipped: this server has no auto_explain, which counts the buffers");
+    if !os::has_library("auto_explain") {
         return;
     }
     let claims = rounds(800, 30_000);
@@ -125,8 +116,7 @@ fn promise_r3_a_late_commit_is_found_within_a_second() {
 /// A queue is empty most of the time, and so it is when it is analysed; then plans are made for one row.
 #[test]
 fn promise_r3_no_list_is_read_row_by_row_whatever_the_statistics_say() {
-    if !has_auto_explain() {
-        println!("skipped: this server has no auto_explain, which counts the rows");
+    if !os::has_library("auto_explain") {
         return;
     }
     let bench = bench_with(&[&EXPLAIN[..], &["dot_wrapper.max_in_flight = 400", "autovacuum = off"]].concat(), "");
