@@ -102,7 +102,7 @@ mod tests {
         }
         let long = "9".repeat(1001);
         for text in ["1e1001", "-1e131071", "1e-99999999999999999999", long.as_str()] {
-            assert_eq!(seen(text), value!(text));
+            assert!(seen(text).is_string(), "{text}");
         }
     }
 
