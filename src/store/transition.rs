@@ -90,63 +90,65 @@ pub struct Moved {
     pub lease_key: Option<String>,
 }
 
+/// Queue, ledger and job in one statement. By an index from one row to the next, whatever the planner believes of the tables: see
+/// `spi::rows_by_index`.
+const MOVE: &str = "WITH r AS (
+        UPDATE dot_wrapper.dot_run r
+        SET run_status = x.status, reason = x.reason, message = x.message,
+            result = x.result, observations = x.observations, admitted = x.status <> 'refused',
+            finished_at = CASE WHEN x.status IN ('queued', 'in_doubt') THEN NULL ELSE clock_timestamp() END
+        FROM (SELECT x.run_id, x.attempt, x.token, x.lease, x.status, x.reason, x.message, x.result::jsonb AS result,
+                     x.observations::jsonb AS observations, x.wait_ms, x.past, x.keep_lease_ms, x.anew, l.followed,
+                     l.place AS queue_place, f.place
+              FROM unnest($1::uuid[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[],
+                          $10::text[], $11::text[], $12::bigint[], $13::text[], $14::bigint[], $15::boolean[])
+                  AS x (run_id, attempt, token, lease, status, reason, message, result, observations, wait_ms, past,
+                        keep_lease_ms, anew)
+              CROSS JOIN LATERAL (SELECT q.ctid AS place, q.state, q.worker, q.followed FROM dot_wrapper.dot_queue q
+                                  WHERE q.run_id = x.run_id OFFSET 0) l
+              CROSS JOIN LATERAL (SELECT f.ctid AS place FROM dot_wrapper.dot_run f
+                                  WHERE f.run_id = x.run_id OFFSET 0) f
+              WHERE l.state = $3 AND l.worker IS NOT DISTINCT FROM $2) x
+        WHERE r.ctid = x.place AND (r.run_id = x.run_id) IS TRUE AND r.run_status = $3 AND r.attempts = x.attempt
+          AND ($3 = 'queued' OR r.fencing_token IS NOT DISTINCT FROM x.token)
+          AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
+                SELECT FROM dot_wrapper.lease_grant g
+                WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token
+                OFFSET 0))
+        RETURNING x.run_id, x.attempt, x.status, x.wait_ms, x.past, x.keep_lease_ms, x.anew, x.queue_place, x.followed,
+                  r.code, r.lease_key
+    ), gone AS (
+        DELETE FROM dot_wrapper.dot_queue q USING r
+        WHERE q.ctid = r.queue_place AND (q.run_id = r.run_id) IS TRUE AND r.status NOT IN ('queued', 'in_doubt')
+    ), kept AS (
+        UPDATE dot_wrapper.dot_queue q
+        SET state = r.status, worker = NULL, past = coalesce(r.past, q.past), crashes = 0,
+            cancel_requested = q.cancel_requested AND NOT r.anew,
+            available_at = CASE WHEN r.wait_ms IS NULL THEN 'infinity' WHEN r.wait_ms <= 0 THEN '-infinity'
+                           ELSE clock_timestamp() + r.wait_ms * interval '1 millisecond' END,
+            lease_until = CASE r.status WHEN 'in_doubt'
+                          THEN clock_timestamp() + r.keep_lease_ms * interval '1 millisecond' END
+        FROM r WHERE q.ctid = r.queue_place AND (q.run_id = r.run_id) IS TRUE AND r.status IN ('queued', 'in_doubt')
+    ), jobs AS (
+        UPDATE dot_wrapper.job_link l SET changed = true
+        FROM (SELECT j.place FROM r CROSS JOIN LATERAL (
+                  SELECT l.ctid AS place FROM dot_wrapper.job_link l WHERE l.run_id = r.run_id OFFSET 0) j
+              WHERE r.status <> 'queued' OR $3 = 'in_doubt') r
+        WHERE l.ctid = r.place
+    )
+    SELECT r.run_id, r.status, r.code, r.lease_key, r.followed, r.attempt FROM r";
+
 /// Moves runs out of `from`. `worker` is the one that has the call, for `Running`; else `None`. For the runs that are not
 /// returned nothing has changed.
 ///
 /// # Errors
 /// XX000 only.
 pub fn apply(from: RunStatus, worker: Option<Uuid>, moves: &[Move]) -> Result<Vec<Moved>, DotError> {
-    // By an index from one row to the next, whatever the planner believes of the tables: see `spi::rows_by_index`.
-    let sql = "WITH r AS (
-            UPDATE dot_wrapper.dot_run r
-            SET run_status = x.status, reason = x.reason, message = x.message,
-                result = x.result, observations = x.observations, admitted = x.status <> 'refused',
-                finished_at = CASE WHEN x.status IN ('queued', 'in_doubt') THEN NULL ELSE clock_timestamp() END
-            FROM (SELECT x.run_id, x.attempt, x.token, x.lease, x.status, x.reason, x.message, x.result::jsonb AS result,
-                         x.observations::jsonb AS observations, x.wait_ms, x.past, x.keep_lease_ms, x.anew, l.followed,
-                         l.place AS queue_place, f.place
-                  FROM unnest($1::uuid[], $4::integer[], $5::bigint[], $6::boolean[], $7::text[], $8::text[], $9::text[],
-                              $10::text[], $11::text[], $12::bigint[], $13::text[], $14::bigint[], $15::boolean[])
-                      AS x (run_id, attempt, token, lease, status, reason, message, result, observations, wait_ms, past,
-                            keep_lease_ms, anew)
-                  CROSS JOIN LATERAL (SELECT q.ctid AS place, q.state, q.worker, q.followed FROM dot_wrapper.dot_queue q
-                                      WHERE q.run_id = x.run_id OFFSET 0) l
-                  CROSS JOIN LATERAL (SELECT f.ctid AS place FROM dot_wrapper.dot_run f
-                                      WHERE f.run_id = x.run_id OFFSET 0) f
-                  WHERE l.state = $3 AND l.worker IS NOT DISTINCT FROM $2) x
-            WHERE r.ctid = x.place AND (r.run_id = x.run_id) IS TRUE AND r.run_status = $3 AND r.attempts = x.attempt
-              AND ($3 = 'queued' OR r.fencing_token IS NOT DISTINCT FROM x.token)
-              AND (NOT x.lease OR r.lease_key IS NULL OR EXISTS (
-                    SELECT FROM dot_wrapper.lease_grant g
-                    WHERE g.lease_key = r.lease_key AND g.run_id = r.run_id AND g.fencing_token = r.fencing_token
-                    OFFSET 0))
-            RETURNING x.run_id, x.attempt, x.status, x.wait_ms, x.past, x.keep_lease_ms, x.anew, x.queue_place, x.followed,
-                      r.code, r.lease_key
-        ), gone AS (
-            DELETE FROM dot_wrapper.dot_queue q USING r
-            WHERE q.ctid = r.queue_place AND (q.run_id = r.run_id) IS TRUE AND r.status NOT IN ('queued', 'in_doubt')
-        ), kept AS (
-            UPDATE dot_wrapper.dot_queue q
-            SET state = r.status, worker = NULL, past = coalesce(r.past, q.past), crashes = 0,
-                cancel_requested = q.cancel_requested AND NOT r.anew,
-                available_at = CASE WHEN r.wait_ms IS NULL THEN 'infinity' WHEN r.wait_ms <= 0 THEN '-infinity'
-                               ELSE clock_timestamp() + r.wait_ms * interval '1 millisecond' END,
-                lease_until = CASE r.status WHEN 'in_doubt'
-                              THEN clock_timestamp() + r.keep_lease_ms * interval '1 millisecond' END
-            FROM r WHERE q.ctid = r.queue_place AND (q.run_id = r.run_id) IS TRUE AND r.status IN ('queued', 'in_doubt')
-        ), jobs AS (
-            UPDATE dot_wrapper.job_link l SET changed = true
-            FROM (SELECT j.place FROM r CROSS JOIN LATERAL (
-                      SELECT l.ctid AS place FROM dot_wrapper.job_link l WHERE l.run_id = r.run_id OFFSET 0) j
-                  WHERE r.status <> 'queued' OR $3 = 'in_doubt') r
-            WHERE l.ctid = r.place
-        )
-        SELECT r.run_id, r.status, r.code, r.lease_key, r.followed, r.attempt FROM r";
     if moves.is_empty() {
         return Ok(Vec::new());
     }
     let args = arguments(from, worker, moves);
-    let moved = spi::rows_by_index(sql, &args, |row| {
+    let moved = spi::rows_by_index(MOVE, &args, |row| {
         let moved = Moved {
             run_id: spi::need_uuid(row, 1)?,
             to: RunStatus::parse(&spi::need::<String>(row, 2)?).unwrap_or(from),
