@@ -34,11 +34,6 @@ impl Marker {
     fn mark_text(&self, facts: &EventFacts<'_>, detail: &str) -> Option<Vec<u8>> {
         (!self.0.is_empty()).then(|| seal::mark_text(&self.0, facts, detail).to_vec())
     }
-
-    /// The same, as it is.
-    pub fn bytes(&self, facts: &EventFacts<'_>) -> Option<[u8; seal::MARK]> {
-        (!self.0.is_empty()).then(|| seal::mark(&self.0, facts))
-    }
 }
 
 /// A change of a run's state.

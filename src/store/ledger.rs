@@ -102,7 +102,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         to_status: Some(status),
         detail: &detail,
     };
-    let mark = Marker::load()?.bytes(&facts);
+    let mark = Marker::load()?.mark(&facts);
     #[allow(clippy::cast_precision_loss)] // at most 5,184,000
     let seconds = |value: Option<i64>| value.map(|s| s as f64);
     let json = |value: &Value| JsonText(value.to_string());
@@ -131,7 +131,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.via.source.as_str().into(),
         run.via.source_ref.as_deref().into(),
         run.via.actor.as_deref().into(),
-        mark.as_ref().map(|mark| &mark[..]).into(),
+        mark.into(),
     ]);
     if let Some(Admitted { place, permit, lease_ttl_s, .. }) = admitted {
         args.extend([

@@ -5,7 +5,6 @@ use super::spi;
 use crate::domain::error::DotError;
 use crate::domain::lanes::{Look, Mark, Spot};
 use crate::domain::limits::Full;
-use crate::pg::session;
 
 /// Rows of a lane of which nothing may go: looked at for those whose time is over.
 const OF_FULL_LANES: i64 = 10;
@@ -57,29 +56,24 @@ const FIRST_OF_EACH: &str = ", k AS MATERIALIZED (
 /// XX000 only.
 pub fn look(look: &Look, full: &Full, limit: usize) -> Result<Vec<Spot>, DotError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    // Planned while the table was empty, and kept: the only plan that is good whatever the table becomes.
-    session::with_settings(
-        &[(c"enable_seqscan", c"off"), (c"enable_sort", c"off"), (c"enable_bitmapscan", c"off")],
-        || match look {
-            Look::Full => {
-                let args =
-                    [limit.into(), full.codes.clone().into(), full.endpoints.clone().into(), OF_FULL_LANES.into()];
-                read(&format!("{ALL_LANES}{FIRST_OF_EACH}"), &args)
-            }
-            Look::Behind(marks) => {
-                let of = |part: fn(&Mark) -> i64| marks.iter().map(|(_, mark)| part(mark)).collect::<Vec<_>>();
-                let args = [
-                    limit.into(),
-                    marks.iter().map(|(lane, _)| *lane).collect::<Vec<_>>().into(),
-                    of(|mark| mark.seq).into(),
-                    OF_FULL_LANES.into(),
-                    marks.iter().map(|(_, mark)| timed(mark).to_owned()).collect::<Vec<_>>().into(),
-                    of(|mark| mark.timed.as_ref().map_or(i64::MAX, |(_, seq)| *seq)).into(),
-                ];
-                read(&format!("{MARKED_LANES}{FIRST_OF_EACH}"), &args)
-            }
-        },
-    )
+    spi::in_index_order(|| match look {
+        Look::Full => {
+            let args = [limit.into(), full.codes.clone().into(), full.endpoints.clone().into(), OF_FULL_LANES.into()];
+            read(&format!("{ALL_LANES}{FIRST_OF_EACH}"), &args)
+        }
+        Look::Behind(marks) => {
+            let of = |part: fn(&Mark) -> i64| marks.iter().map(|(_, mark)| part(mark)).collect::<Vec<_>>();
+            let args = [
+                limit.into(),
+                marks.iter().map(|(lane, _)| *lane).collect::<Vec<_>>().into(),
+                of(|mark| mark.seq).into(),
+                OF_FULL_LANES.into(),
+                marks.iter().map(|(_, mark)| timed(mark).to_owned()).collect::<Vec<_>>().into(),
+                of(|mark| mark.timed.as_ref().map_or(i64::MAX, |(_, seq)| *seq)).into(),
+            ];
+            read(&format!("{MARKED_LANES}{FIRST_OF_EACH}"), &args)
+        }
+    })
 }
 
 fn timed(mark: &Mark) -> &str {

@@ -12,7 +12,6 @@ use crate::domain::seal::chain::{Hash, Head, Seal};
 use crate::domain::seal::holes::{Range, Snapshot};
 use crate::domain::seal::row::{self, Row};
 use crate::error;
-use crate::pg::session;
 
 /// An SQL expression for the text of a JSON array.
 macro_rules! text {
@@ -83,7 +82,7 @@ pub fn standing() -> Result<Standing, DotError> {
                FROM (VALUES (1)) one
                LEFT JOIN dot_wrapper.seal_head h ON true
                LEFT JOIN (SELECT n.seal_id, n.hash FROM dot_wrapper.dot_seal n ORDER BY n.seal_id DESC LIMIT 1) s ON true";
-    let found = by_index(|| {
+    let found = spi::in_index_order(|| {
         spi::row(sql, &[], |row| {
             let head = match row.get(1)? {
                 None => None,
@@ -109,14 +108,6 @@ pub fn standing() -> Result<Standing, DotError> {
         })
     })?;
     found.ok_or_else(|| error::internal("no row"))
-}
-
-/// Planned while the tables were empty, and kept: the only plans that are good whatever the tables become.
-fn by_index<T>(body: impl FnOnce() -> T) -> T {
-    session::with_settings(
-        &[(c"enable_seqscan", c"off"), (c"enable_sort", c"off"), (c"enable_bitmapscan", c"off")],
-        body,
-    )
 }
 
 /// Anything but 32 bytes becomes something that no seal has.
@@ -186,7 +177,7 @@ fn one(event_id: i64) -> Result<Vec<u8>, DotError> {
 
 fn read(sql: &str, args: &[DatumWithOid<'_>], limit: i64, key: &[u8]) -> Result<Look, DotError> {
     let saw = std::cell::OnceCell::new();
-    let rows = by_index(|| {
+    let rows = spi::in_index_order(|| {
         spi::rows(sql, args, |row| {
             if saw.get().is_none() {
                 let _ = saw.set(spi::need::<String>(row, 3)?);
@@ -248,7 +239,7 @@ pub fn around(runs: &[(Uuid, bool)]) -> Result<Vec<Option<Around>>, DotError> {
          CROSS JOIN LATERAL (SELECT z.* FROM dot_wrapper.dot_run z WHERE z.run_id = x.run_id LIMIT 1) r"
     );
     let (ids, births): (Vec<pgrx::Uuid>, Vec<bool>) = runs.iter().map(|(id, birth)| (spi::uuid(*id), *birth)).unzip();
-    let rows = by_index(|| {
+    let rows = spi::in_index_order(|| {
         spi::rows(&sql, &[ids.into(), births.into()], |row| {
             let process_run_id = spi::need_uuid(row, 2)?;
             Ok((spi::need(row, 1)?, Around { process_run_id, state: spi::need(row, 3)?, birth: row.get(4)? }))
@@ -272,7 +263,7 @@ pub fn attempts(attempts: &[(Uuid, i32)]) -> Result<Vec<Option<Vec<u8>>>, DotErr
                              WHERE z.run_id = x.run_id AND z.attempt = x.attempt LIMIT 1) a"
     );
     let (ids, numbers): (Vec<pgrx::Uuid>, Vec<i32>) = attempts.iter().map(|(id, n)| (spi::uuid(*id), *n)).unzip();
-    let rows = by_index(|| {
+    let rows = spi::in_index_order(|| {
         spi::rows(&sql, &[ids.into(), numbers.into()], |row| Ok((spi::need(row, 1)?, spi::need(row, 2)?)))
     })?;
     Ok(in_order(attempts.len(), rows))

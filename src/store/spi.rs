@@ -94,6 +94,15 @@ const BY_INDEX: &[(&CStr, &CStr)] = &[
     (c"enable_mergejoin", c"off"),
 ];
 
+/// Runs statements that are read in the order of an index, whatever is known of the tables: a plan that was made while they
+/// were empty, and kept, is then good whatever they become.
+pub fn in_index_order<T>(body: impl FnOnce() -> T) -> T {
+    session::with_settings(
+        &[(c"enable_seqscan", c"off"), (c"enable_sort", c"off"), (c"enable_bitmapscan", c"off")],
+        body,
+    )
+}
+
 /// Reads rows as the running statement sees them: takes no transaction id, so that a view's function may ask on a standby.
 /// Prepared anew each time, since what it reads is somebody else's.
 ///
