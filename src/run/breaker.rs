@@ -64,8 +64,8 @@ pub fn restore(flow: &mut Flow) -> Result<(), DotError> {
 /// XX000 only.
 pub fn follow(flow: &mut Flow) -> Result<(), DotError> {
     let now = Instant::now();
-    for (endpoint, number, order) in breaker::orders()? {
-        flow.follow(&endpoint, number, order, now);
+    for (endpoint, number, order) in breaker::orders()?.iter() {
+        flow.follow(endpoint, *number, *order, now);
     }
     Ok(())
 }

@@ -25,15 +25,22 @@ pub fn order(schema: &str, endpoint: &str, order: Order, note: &str, by: &str) -
     spi::row(&shown, &[endpoint.into()], |row| spi::need(row, 1))
 }
 
+/// Endpoint, number, order.
+pub type Orders = Vec<(String, i64, Order)>;
+
 /// The orders in force: endpoint, number, order.
 ///
 /// # Errors
 /// XX000 only.
-pub fn orders() -> Result<Vec<(String, i64, Order)>, DotError> {
+pub fn orders() -> Result<Rc<Orders>, DotError> {
+    kept::read(&ORDERS, Class::Breakers, read_orders, |_| true)
+}
+
+fn read_orders() -> Result<Orders, DotError> {
     let sql = "SELECT e.name, o.number, o.state FROM dot_wrapper.endpoint e
                CROSS JOIN LATERAL (SELECT r.number, r.state FROM dot_wrapper.breaker_order r
                                    WHERE r.endpoint = e.name ORDER BY r.number DESC LIMIT 1) o";
-    let found = spi::rows(sql, &[], |row| {
+    let found = spi::steady_rows(sql, &[], |row| {
         Ok((spi::need::<String>(row, 1)?, spi::need::<i64>(row, 2)?, Order::parse(&spi::need::<String>(row, 3)?)))
     })?;
     Ok(found.into_iter().filter_map(|(endpoint, number, order)| Some((endpoint, number, order?))).collect())
@@ -127,6 +134,7 @@ pub fn closures(schema: &str) -> Result<Rc<Vec<Closure>>, DotError> {
 
 thread_local! {
     static CLOSURES: Slot<Vec<Closure>> = const { RefCell::new(None) };
+    static ORDERS: Slot<Orders> = const { RefCell::new(None) };
 }
 
 fn look(schema: &str) -> Result<Vec<Closure>, DotError> {
@@ -138,7 +146,7 @@ fn look(schema: &str) -> Result<Vec<Closure>, DotError> {
          FROM {schema}.dot_breaker b WHERE b.state <> 'closed' OR b.paused_until > clock_timestamp()
          ORDER BY b.endpoint"
     );
-    spi::rows(&sql, &[], |row| {
+    spi::steady_rows(&sql, &[], |row| {
         Ok(Closure {
             endpoint: spi::need(row, 1)?,
             state: spi::need(row, 2)?,

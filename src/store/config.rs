@@ -76,7 +76,7 @@ fn base(codes: Option<&[String]>) -> Result<Kept, DotError> {
                   WHERE p.scope = 'engine' OR p.scope = 'tool' AND ($1::text[] IS NULL OR p.name = ANY ($1))), '[]'),
         coalesce((SELECT jsonb_agg(to_jsonb(e)) FROM dot_wrapper.endpoint e), '[]'),
         coalesce((SELECT jsonb_agg(to_jsonb(r) ORDER BY r.id) FROM dot_wrapper.egress_rule r), '[]')";
-    let found = spi::row(sql, &[codes.map(<[String]>::to_vec).into()], |row| {
+    let found = spi::steady_row(sql, &[codes.map(<[String]>::to_vec).into()], |row| {
         Ok((spi::need_json(row, 1)?, spi::need_json(row, 2)?, spi::need_json(row, 3)?))
     })?;
     let (policies, endpoints, rules) = found.ok_or_else(|| error::internal("no configuration row"))?;
@@ -101,7 +101,7 @@ fn base(codes: Option<&[String]>) -> Result<Kept, DotError> {
 fn tools(codes: Option<&[String]>) -> Result<HashMap<String, Rc<Layer>>, DotError> {
     let sql = "SELECT to_jsonb(p) FROM dot_wrapper.policy p
                WHERE p.scope = 'tool' AND ($1::text[] IS NULL OR p.name = ANY ($1))";
-    let rows = spi::rows(sql, &[codes.map(<[String]>::to_vec).into()], |row| spi::need_json(row, 1))?;
+    let rows = spi::steady_rows(sql, &[codes.map(<[String]>::to_vec).into()], |row| spi::need_json(row, 1))?;
     rows.into_iter()
         .map(|row| Ok((row["name"].as_str().unwrap_or_default().to_owned(), Rc::new(parse(row)?))))
         .collect()
@@ -134,8 +134,7 @@ impl Kept {
 /// # Errors
 /// XX000 when a row is not of its table's shape.
 pub fn endpoints() -> Result<Vec<Endpoint>, DotError> {
-    let sql = "SELECT coalesce(jsonb_agg(to_jsonb(e)), '[]') FROM dot_wrapper.endpoint e";
-    parse(spi::row(sql, &[], |row| spi::need_json(row, 1))?.unwrap_or_default())
+    Ok(load(Some(&[]))?.endpoints().to_vec())
 }
 
 impl Config {

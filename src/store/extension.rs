@@ -175,7 +175,7 @@ fn read_instance(system_identifier: u64) -> Result<Option<Instance>, DotError> {
                                       WHERE l.system_identifier <> i.system_identifier OR l.database_oid <> i.database_oid),
                       i.permit_key
                FROM dot_wrapper.instance i";
-    spi::row(sql, &[system_identifier.to_string().into()], |row| {
+    spi::steady_row(sql, &[system_identifier.to_string().into()], |row| {
         Ok(Instance { is_here: spi::need(row, 1)?, permit_key: spi::need(row, 2)? })
     })
 }

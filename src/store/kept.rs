@@ -62,5 +62,5 @@ fn is_told(class: Class) -> Result<bool, DotError> {
                  AND t.tgenabled = 'A' AND NOT c.relhassubclass";
     let names: Vec<String> = tables(class).iter().map(|name| name.to_string_lossy().into_owned()).collect();
     let wanted = i64::try_from(3 * names.len()).unwrap_or(i64::MAX);
-    Ok(spi::row(sql, &[names.into()], |row| spi::need::<i64>(row, 1))? == Some(wanted))
+    Ok(spi::steady_row(sql, &[names.into()], |row| spi::need::<i64>(row, 1))? == Some(wanted))
 }

@@ -327,7 +327,7 @@ pub fn find_admitted(process_run_id: Uuid, call: &Call) -> Result<Option<Earlier
         call.idempotency_key.as_str().into(),
         JsonB(call.args.clone()).into(),
     ];
-    spi::row(sql, &args, |row| {
+    spi::steady_row(sql, &args, |row| {
         Ok(Earlier {
             row: spi::need(row, 1)?,
             run_id: spi::need_uuid(row, 2)?,

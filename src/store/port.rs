@@ -124,7 +124,7 @@ fn look() -> Result<Found, DotError> {
               AND p.function = format('%I.%I(%s)', fn.nspname, x.proname, oidvectortypes(x.proargtypes)) OFFSET 0) f ON true \
          {FUNCTION_JOINS}"
     );
-    let rows = spi::rows(&sql, &[], |row| {
+    let rows = spi::steady_rows(&sql, &[], |row| {
         let port: String = spi::need(row, 10)?;
         let signature: Option<String> = row.get(11)?;
         let reason: Option<String> = row.get(12)?;
