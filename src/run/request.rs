@@ -21,6 +21,7 @@ use crate::domain::policy::Policy;
 use crate::domain::state::RunStatus;
 use crate::domain::via::{Source, Via};
 use crate::domain::{canonical, lease};
+use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
 use crate::pg::{lock, user};
 use crate::store::extension::Extension;
@@ -65,6 +66,7 @@ pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, Dot
     via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
     let extension = extension::current()?;
+    fail_point::at(Point::RequestBegun, &call.code);
     extension::as_owner(&extension, || {
         // Before the sitting of the gates is prepared: what is covered costs little.
         if let Some(found) = crowd::coalesce(requester.oid, &via, &call)? {
