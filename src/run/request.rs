@@ -65,7 +65,7 @@ pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, Dot
     let via = via.tidy();
     via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     fail_point::at(Point::RequestBegun, &call.code);
     extension::as_owner(&extension, || {
         // Before the sitting of the gates is prepared: what is covered costs little.

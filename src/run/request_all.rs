@@ -26,7 +26,7 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
     call::check_args(&args, crate::guc::max_args_bytes())?;
     let process_run_id = raw.process_run_id.unwrap_or_else(Uuid::now_v7);
     let requester = Requester::current();
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     extension::as_owner(&extension, || {
         requester.must_be_allowed(&extension, "fn_dot_run_all")?;
         let mut session = Session::open(&extension, None)?;

@@ -74,6 +74,20 @@ pub fn current() -> Result<Extension, DotError> {
     .hint("ALTER EXTENSION dot_wrapper UPDATE; where the library is the older one, restart the server first."))
 }
 
+/// As [`current`], for what is going to write.
+///
+/// # Errors
+/// As [`current`]; 25006 in a transaction that was begun, or is by default, read-only.
+pub fn for_writing() -> Result<Extension, DotError> {
+    let extension = current()?;
+    if !session::is_read_only() {
+        return Ok(extension);
+    }
+    Err(DotError::new(SqlState::ReadOnlySqlTransaction, "this transaction is read-only")
+        .detail("What is asked for leaves rows in the tables of dot_wrapper, a plan and a refusal too.")
+        .hint("Begin it with START TRANSACTION READ WRITE, or SET default_transaction_read_only = off."))
+}
+
 /// Whether the extension is here and this library can work with it; `None` when it is not here.
 ///
 /// # Errors
