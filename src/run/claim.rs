@@ -105,7 +105,6 @@ pub enum Pick {
 /// # Errors
 /// XX000 and 55000 only; what a gate says is a decision, not an error.
 pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pick) -> Result<Claimed, DotError> {
-    fail_point::at(Point::ClaimBegun, "");
     let instance = extension::instance(crate::pg::session::system_identifier())?;
     if !instance.is_here {
         return Ok(Claimed { suspended: true, ..Claimed::default() });

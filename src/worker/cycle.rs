@@ -210,8 +210,10 @@ impl Worker<'_> {
         let pick = self.next_careful(room)?;
         let (asked, worker) = (Instant::now(), self.context.identity);
         let memory = &mut self.memory;
-        let claimed =
-            turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, memory, worker, pick));
+        let claimed = turn::transaction(self.context, c"claiming", |extension| {
+            fail_point::at(Point::ClaimBegun, "");
+            claim::claim(extension, memory, worker, pick)
+        });
         let mut claimed = match claimed {
             Ok(claimed) => claimed,
             Err(trouble) => {
