@@ -22,6 +22,9 @@ mod program;
 #[cfg(test)]
 mod tests;
 
+/// No program may have more descriptors open.
+const FILES: u64 = 1024;
+
 /// What is to be started.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec<'a> {
@@ -39,6 +42,8 @@ pub struct Spec<'a> {
     pub cpu_s: u64,
     /// Bytes of the largest file.
     pub file: u64,
+    /// Descriptors that the program may have open, 1024 at most.
+    pub files: u64,
     /// Called in the keeper before anything else. Must be safe in the child of a process that has threads.
     pub detach: fn(),
 }
@@ -70,6 +75,7 @@ struct Prepared {
     memory: u64,
     cpu_s: u64,
     file: u64,
+    files: u64,
     detach: fn(),
 }
 
@@ -103,6 +109,7 @@ pub fn start(spec: &Spec<'_>, ends: Ends) -> io::Result<i32> {
         memory: spec.memory,
         cpu_s: spec.cpu_s,
         file: spec.file,
+        files: spec.files.min(FILES),
         detach: spec.detach,
     };
     // What the program writes to closes here, when `prepared` does.

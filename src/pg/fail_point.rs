@@ -18,8 +18,12 @@
 /// The points, in the order in which a run comes by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Point {
+    /// `fn_dot_run` knows its extension, and has looked at nothing else.
+    RequestBegun,
     /// `fn_dot_run` has written all it writes.
     RequestBeforeReturn,
+    /// The worker knows its extension, and has looked for nothing to claim yet.
+    ClaimBegun,
     /// A run comes to the second gate.
     ClaimGate,
     /// The intents are written and not committed. Once for each run.
@@ -121,7 +125,9 @@ mod active {
     impl Point {
         fn name(self) -> &'static str {
             match self {
+                Point::RequestBegun => "request_begun",
                 Point::RequestBeforeReturn => "request_before_return",
+                Point::ClaimBegun => "claim_begun",
                 Point::ClaimGate => "claim_gate",
                 Point::ClaimBeforeCommit => "claim_before_commit",
                 Point::ClaimAfterCommit => "claim_after_commit",

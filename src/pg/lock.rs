@@ -23,7 +23,7 @@ pub enum SessionLock {
 
 /// Takes the lock for the life of this process, if nobody in this database has it. Not to be called twice.
 pub fn try_session_lock(kind: SessionLock) -> bool {
-    acquire(tag(kind as u32, 0, FIELD4_WORKER), true, true)
+    acquire(tag(kind as u32, 0, FIELD4_WORKER), pg_sys::ExclusiveLock, true, true)
 }
 
 /// Makes sure that the lock is still held, and takes it again where somebody's pg_advisory_unlock_all() in this very
@@ -44,8 +44,12 @@ pub fn hold_session_lock(kind: SessionLock) -> bool {
 ///
 /// Honours lock_timeout (55P03), cancel (57014) and deadlock detection (40P01): each is raised as an error.
 pub fn xact_lock(hash: i64) {
-    let bits = hash.cast_unsigned();
-    acquire(tag((bits >> 32) as u32, bits as u32, FIELD4_KEY), false, false);
+    acquire(key_tag(hash), pg_sys::ExclusiveLock, false, false);
+}
+
+/// As [`xact_lock`], but others may share it; who takes it alone waits for all of them, and they for him.
+pub fn xact_lock_shared(hash: i64) {
+    acquire(key_tag(hash), pg_sys::ShareLock, false, false);
 }
 
 /// Keeps the extension `oid` of this name from being dropped until the transaction ends. False when it is gone.
@@ -60,6 +64,11 @@ pub fn keep_extension(name: &CStr, oid: pg_sys::Oid) -> bool {
     }
 }
 
+fn key_tag(hash: i64) -> pg_sys::LOCKTAG {
+    let bits = hash.cast_unsigned();
+    tag((bits >> 32) as u32, bits as u32, FIELD4_KEY)
+}
+
 fn tag(field2: u32, field3: u32, field4: u16) -> pg_sys::LOCKTAG {
     pg_sys::LOCKTAG {
         // SAFETY: a process-global that is set once, when the process connects.
@@ -72,9 +81,9 @@ fn tag(field2: u32, field3: u32, field4: u16) -> pg_sys::LOCKTAG {
     }
 }
 
-fn acquire(tag: pg_sys::LOCKTAG, for_session: bool, dont_wait: bool) -> bool {
+fn acquire(tag: pg_sys::LOCKTAG, mode: u32, for_session: bool, dont_wait: bool) -> bool {
     // SAFETY: the tag is fully initialised and copied by the callee; a resource owner exists where a transaction lock
     // is asked for, since SQL called us, and a session lock needs none.
-    let result = unsafe { pg_sys::LockAcquire(&tag, pg_sys::ExclusiveLock.cast_signed(), for_session, dont_wait) };
+    let result = unsafe { pg_sys::LockAcquire(&tag, mode.cast_signed(), for_session, dont_wait) };
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }

@@ -22,6 +22,7 @@ pub mod log;
 pub mod memory;
 pub mod object;
 pub mod on_change;
+pub mod open_files;
 pub mod process;
 pub mod role;
 pub mod scan;

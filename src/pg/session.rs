@@ -223,6 +223,12 @@ pub fn in_recovery() -> bool {
     unsafe { pg_sys::RecoveryInProgress() }
 }
 
+/// Whether the transaction may not write.
+pub fn is_read_only() -> bool {
+    // SAFETY: reads a backend-local variable.
+    unsafe { pg_sys::XactReadOnly }
+}
+
 /// Whether pg_upgrade has started this server.
 pub fn in_binary_upgrade() -> bool {
     // SAFETY: set at start, never changed.

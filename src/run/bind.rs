@@ -15,7 +15,7 @@ use crate::store::port::{self, Function, Name};
 /// 22004 for a NULL port, 22023 for one that does not exist or a function whose signature does not fit, 42501 for
 /// callers who are not the extension's owner and for functions of untrusted owners, 42704 for no function.
 pub fn bind(name: Option<String>, function: Option<pg_sys::Oid>) -> Result<Row, DotError> {
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     require_owner(&extension, "bind a port")?;
     let name = parse(name)?;
     extension::as_owner(&extension, || {

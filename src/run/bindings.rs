@@ -34,7 +34,7 @@ pub struct Synced {
 /// 55000 without the extension or a catalogue.
 pub fn sync() -> Result<Vec<Synced>, DotError> {
     let caller = Requester::current();
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     let (tools, bindings, schedules) = extension::as_owner(&extension, || {
         Ok::<_, DotError>((catalogue::by_code(&extension)?, binding::all()?, schedule::declared(None)?))
     })?;

@@ -34,7 +34,7 @@ pub fn order(endpoint: Option<String>, state: Option<String>, note: Option<Strin
             .hint("Say in a few words why; it is kept with the order."));
     }
     let caller = user::name_of(user::current());
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     extension::as_owner(&extension, || {
         breaker::order(&extension.schema, &endpoint, order, note, &caller)?.ok_or_else(|| {
             DotError::new(SqlState::UndefinedObject, format!("there is no endpoint \"{}\"", shorten(&endpoint)))

@@ -20,6 +20,7 @@ pub mod fire;
 pub mod gates;
 pub mod inquire;
 pub mod jobs;
+mod keys;
 pub mod leases;
 pub mod observe;
 pub mod pick;

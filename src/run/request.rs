@@ -2,13 +2,13 @@
 //! queue. All in the caller's transaction; nothing is sent from here.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::breaker;
 use super::crowd;
 use super::depth;
 use super::gates::{self, Disk, Findings, Question};
+use super::keys;
 use super::record::{Leased, record};
 use super::session::Session;
 use super::wait;
@@ -16,13 +16,14 @@ use crate::domain::call::{Call, Raw};
 use crate::domain::decide::{self, PortAnswer};
 use crate::domain::error::{DotError, SqlState};
 use crate::domain::gate::{self, Decision, Gate};
+use crate::domain::lease;
 use crate::domain::mode::Mode;
 use crate::domain::policy::Policy;
 use crate::domain::state::RunStatus;
 use crate::domain::via::{Source, Via};
-use crate::domain::{canonical, lease};
+use crate::pg::fail_point::{self, Point};
 use crate::pg::rows::Row;
-use crate::pg::{lock, user};
+use crate::pg::user;
 use crate::store::extension::Extension;
 use crate::store::{extension, grant, ledger, role};
 
@@ -64,7 +65,8 @@ pub fn one_via(raw: Raw, via: Via, worker: WorkerFacts) -> Result<Requested, Dot
     let via = via.tidy();
     via.check_key(&call.idempotency_key)?;
     let requester = Requester::by(&via);
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
+    fail_point::at(Point::RequestBegun, &call.code);
     extension::as_owner(&extension, || {
         // Before the sitting of the gates is prepared: what is covered costs little.
         if let Some(found) = crowd::coalesce(requester.oid, &via, &call)? {
@@ -205,8 +207,7 @@ fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Opti
     if session.tools(&call.code).is_ok_and(<[_]>::is_empty) {
         return Ok(None);
     }
-    // Two callers with one key come one after the other; the second then finds the first one's run.
-    lock::xact_lock(key_hash(process_run_id, call));
+    keys::lock(session, process_run_id, call);
     let Some(found) = ledger::find_admitted(process_run_id, call)? else { return Ok(None) };
     let in_use = |why: &str| DotError::new(SqlState::UniqueViolation, format!("the idempotency key is in use {why}"));
     let key = format!(
@@ -224,12 +225,6 @@ fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Opti
     Err(in_use("for a run with other arguments")
         .detail(format!("run {} has {key}", found.run_id))
         .hint("pass another idempotency_key for another call, or the same args to get that run"))
-}
-
-fn key_hash(process_run_id: Uuid, call: &Call) -> i64 {
-    let text = canonical::text(&json!([process_run_id, call.code, call.mode, call.idempotency_key]));
-    let digest = Sha256::digest(text.as_bytes());
-    i64::from_be_bytes(std::array::from_fn(|i| digest[i]))
 }
 
 /// The lease gate: taken for a run that is otherwise admitted, looked at for a plan, left for later where the run waits.

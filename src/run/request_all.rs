@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::keys;
 use super::plans;
 use super::request::{self, Requested, Requester, WorkerFacts};
 use super::session::Session;
@@ -25,7 +26,7 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
     call::check_args(&args, crate::guc::max_args_bytes())?;
     let process_run_id = raw.process_run_id.unwrap_or_else(Uuid::now_v7);
     let requester = Requester::current();
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     extension::as_owner(&extension, || {
         requester.must_be_allowed(&extension, "fn_dot_run_all")?;
         let mut session = Session::open(&extension, None)?;
@@ -40,6 +41,7 @@ pub fn all(filter: Option<Value>, raw: Raw, worker: WorkerFacts) -> Result<Vec<R
         if mode == Mode::Plan {
             return plans::all(&mut session, &requester, worker, &call(String::new()), &codes);
         }
+        keys::lock_all(&mut session, process_run_id, codes.len());
         codes
             .into_iter()
             .map(|code| request::request(&mut session, &requester, worker, &Via::call(), &call(code)))

@@ -17,7 +17,7 @@ use crate::store::{extension, mirror, queue};
 /// # Errors
 /// 42501 for callers who are not the extension's owner.
 pub fn resume(run_ids: Option<Vec<Uuid>>) -> Result<i64, DotError> {
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     require_owner(&extension, "resume it")?;
     extension::as_owner(&extension, || {
         extension::stamp(session::system_identifier())?;

@@ -39,7 +39,7 @@ pub struct Synced {
 /// catalogue.
 pub fn sync() -> Result<Vec<Synced>, DotError> {
     let caller = Requester::current();
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     let (tools, declared, bindings) = extension::as_owner(&extension, || {
         caller.must_be_allowed(&extension, "fn_dot_tick")?;
         Ok::<_, DotError>((catalogue::by_code(&extension)?, schedule::declared(None)?, binding::all()?))

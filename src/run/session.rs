@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use uuid::Uuid;
+
 use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::Decision;
@@ -26,6 +28,8 @@ pub struct Session {
     pub ports: Ports,
     /// Which database this is.
     pub instance: Instance,
+    /// The process run of whose keys nobody else can use one before this transaction ends.
+    pub locked: Option<Uuid>,
     tools: Result<HashMap<String, Result<Vec<Tool>, String>>, String>,
     toggle: Option<Decision>,
     guard: Option<Decision>,
@@ -59,6 +63,7 @@ impl Session {
             config: config::load(codes)?,
             ports: port::load()?,
             instance: extension::instance(pg::session::system_identifier())?,
+            locked: None,
             tools,
             toggle: None,
             guard: None,

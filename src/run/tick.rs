@@ -25,7 +25,7 @@ pub fn tick(code: Option<String>, worker: WorkerFacts) -> Result<Requested, DotE
             .hint("name a tool, for example 'DOT-KG-017'")
     })?;
     let requester = Requester::current();
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     let (schedule, trigger) = extension::as_owner(&extension, || {
         requester.must_be_allowed(&extension, "fn_dot_tick")?;
         find(&extension, &code)

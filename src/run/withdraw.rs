@@ -90,7 +90,7 @@ pub fn resolve(run_id: Uuid, outcome: Option<String>, note: Option<String>) -> R
 /// Runs `body` as the extension's owner on the locked queue row, `None` when the run is over; gives the ledger row.
 fn on_run(run_id: Uuid, body: impl FnOnce(&str, Option<Waiting>) -> Result<(), DotError>) -> Result<Row, DotError> {
     let caller = user::current();
-    let extension = extension::current()?;
+    let extension = extension::for_writing()?;
     extension::as_owner(&extension, || {
         // The same words whether it is not there or not theirs.
         let standing = ledger::standing(run_id)?

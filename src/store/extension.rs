@@ -74,6 +74,20 @@ pub fn current() -> Result<Extension, DotError> {
     .hint("ALTER EXTENSION dot_wrapper UPDATE; where the library is the older one, restart the server first."))
 }
 
+/// As [`current`], for what is going to write.
+///
+/// # Errors
+/// As [`current`]; 25006 in a transaction that was begun, or is by default, read-only.
+pub fn for_writing() -> Result<Extension, DotError> {
+    let extension = current()?;
+    if !session::is_read_only() {
+        return Ok(extension);
+    }
+    Err(DotError::new(SqlState::ReadOnlySqlTransaction, "this transaction is read-only")
+        .detail("What is asked for leaves rows in the tables of dot_wrapper, a plan and a refusal too.")
+        .hint("Begin it with START TRANSACTION READ WRITE, or SET default_transaction_read_only = off."))
+}
+
 /// Whether the extension is here and this library can work with it; `None` when it is not here.
 ///
 /// # Errors
@@ -132,8 +146,13 @@ fn found(row: &pgrx::spi::SpiHeapTupleData<'_>) -> pgrx::spi::Result<(Extension,
 impl Extension {
     /// True for a role whose tables and functions are used: a superuser, the extension's owner, the database's owner.
     /// Looked up as things are now, whatever the transaction's snapshot shows.
+    ///
+    /// REASSIGN OWNED gives the extension and what is in it away at once. Who learnt the extension's owner just before it
+    /// committed finds its tables with the new one: before somebody is taken for a stranger, the extension is looked at again.
     pub fn trusts(&self, owner: pg_sys::Oid) -> bool {
-        user::is_superuser(owner) || owner == self.owner || object::database_owner() == Some(owner)
+        let is_owner_now =
+            || object::find_extension(c"dot_wrapper").is_some_and(|now| now.oid == self.oid && now.owner == owner);
+        user::is_superuser(owner) || owner == self.owner || object::database_owner() == Some(owner) || is_owner_now()
     }
 }
 

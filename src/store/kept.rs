@@ -52,15 +52,33 @@ pub fn read<T>(
     Ok(loaded)
 }
 
-/// Whether every change of these tables makes itself known, whoever makes it: each has its triggers, and nobody has disabled
-/// one; and that none has children, whose rows are read with its own and tell nobody. Where not, nothing is kept.
+/// The tables, of all that something is kept of, whose changes do not make themselves known: while there is one, nothing of its
+/// class is kept, and every call reads it anew. True with those that have children, which tell nobody.
+///
+/// # Errors
+/// XX000 only.
+pub fn untold() -> Result<Vec<(String, bool)>, DotError> {
+    let mut all = [tables(Class::Settings), tables(Class::Breakers)].concat();
+    all.sort_unstable();
+    all.dedup();
+    untold_of(&all)
+}
+
 fn is_told(class: Class) -> Result<bool, DotError> {
-    let sql = "SELECT count(*) FROM pg_catalog.pg_trigger t
-               JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-               JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'dot_wrapper'
-               WHERE c.relname = ANY ($1) AND t.tgname IN ('change_begun', 'change_told', 'truncation_told')
-                 AND t.tgenabled = 'A' AND NOT c.relhassubclass";
-    let names: Vec<String> = tables(class).iter().map(|name| name.to_string_lossy().into_owned()).collect();
-    let wanted = i64::try_from(3 * names.len()).unwrap_or(i64::MAX);
-    Ok(spi::steady_row(sql, &[names.into()], |row| spi::need::<i64>(row, 1))? == Some(wanted))
+    Ok(untold_of(tables(class))?.is_empty())
+}
+
+/// Of every change each must tell, whoever makes it: it has its triggers, and nobody has disabled one; and it has no children,
+/// whose rows are read with its own and tell nobody.
+fn untold_of(tables: &[&std::ffi::CStr]) -> Result<Vec<(String, bool)>, DotError> {
+    let sql = "SELECT x.name, coalesce(c.relhassubclass, false)
+               FROM unnest($1::text[]) AS x (name)
+               LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'dot_wrapper'
+               LEFT JOIN pg_catalog.pg_class c ON c.relname = x.name::name AND c.relnamespace = n.oid
+               WHERE c.relhassubclass
+                  OR (SELECT count(*) FROM pg_catalog.pg_trigger t
+                      WHERE t.tgrelid = c.oid AND t.tgname IN ('change_begun', 'change_told', 'truncation_told')
+                        AND t.tgenabled = 'A') < 3";
+    let names: Vec<String> = tables.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    spi::steady_rows(sql, &[names.into()], |row| Ok((spi::need(row, 1)?, spi::need(row, 2)?)))
 }

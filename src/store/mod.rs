@@ -3,7 +3,7 @@
 //! Lives here: statements, and the translation of rows to plain values. Does not live here: decisions. Functions run
 //! as whoever is in force when they are called; `extension::as_owner` is how callers get to our own tables.
 
-mod kept;
+pub mod kept;
 mod spi;
 
 pub mod attempt;

@@ -17,7 +17,7 @@ use super::tending::{TEND_EVERY, Tending};
 use super::turn::{self, Trouble};
 use crate::guc;
 use crate::pg::fail_point::{self, Point};
-use crate::pg::{latch, session, signals};
+use crate::pg::{latch, open_files, session, signals};
 use crate::run::careful::{self, Next};
 use crate::run::claim::{self, Claimed, Pick};
 use crate::run::pick::Memory;
@@ -37,6 +37,7 @@ const CAREFUL: Duration = Duration::from_secs(30);
 
 /// Works until the extension is gone or somebody needs the database.
 pub fn run(context: &Context) -> Ended {
+    open_files::raise();
     // Before there is another thread.
     let rest = Rest::start();
     let now = Instant::now();
@@ -209,8 +210,10 @@ impl Worker<'_> {
         let pick = self.next_careful(room)?;
         let (asked, worker) = (Instant::now(), self.context.identity);
         let memory = &mut self.memory;
-        let claimed =
-            turn::transaction(self.context, c"claiming", |extension| claim::claim(extension, memory, worker, pick));
+        let claimed = turn::transaction(self.context, c"claiming", |extension| {
+            fail_point::at(Point::ClaimBegun, "");
+            claim::claim(extension, memory, worker, pick)
+        });
         let mut claimed = match claimed {
             Ok(claimed) => claimed,
             Err(trouble) => {

@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::engine::{Ends, Program, Started};
-use crate::pg::{child, process};
+use crate::pg::{child, open_files, process};
 
 const MIB: u64 = 1 << 20;
 
@@ -22,6 +22,7 @@ pub fn start(program: &Program, ends: Ends) -> io::Result<Started> {
         memory: at_least_one(program.limits.memory_mb).saturating_mul(MIB),
         cpu_s: at_least_one(program.limits.cpu_s),
         file: at_least_one(program.limits.file_mb).saturating_mul(MIB),
+        files: open_files::at_start(),
         detach: process::let_go_of_shared_memory,
     };
     let Ends { stdout, stderr, life } = ends;

@@ -6,7 +6,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::harness::run::Ask;
-use crate::harness::{Bench, Run};
+use crate::harness::{Bench, Run, until};
 
 #[test]
 fn invariant_05_never_twice_eight_sessions_with_one_key_make_one_run_and_one_request() {
@@ -102,4 +102,71 @@ fn invariant_05_never_twice_a_refusal_leaves_the_key_free_and_a_plan_is_always_n
     assert_ne!(one.id(), two.id());
     bench.drain();
     assert_eq!(bench.agent.count(), 1);
+}
+
+const RUN_ALL: &str = "SELECT run_id, code FROM fn_dot_run_all('{}', 'apply', $1)";
+
+fn many_tools(bench: &Bench, tools: i32) {
+    let sql = "INSERT INTO dot_tools (code, name, status, execution_engine)
+               SELECT 'MANY-' || i, 'many', 'active', 'agent_api' FROM generate_series(1, $1) i";
+    bench.session().execute(sql, &[&tools]).unwrap();
+    bench.exec("UPDATE dot_wrapper.policy SET lease = 'none' WHERE name = 'agent_api'");
+}
+
+/// The server's table of locks has room for some hundred here, and it is everybody's.
+#[test]
+fn invariant_05_never_twice_thousands_of_tools_of_one_process_run_take_few_locks() {
+    let bench = Bench::own(&["max_locks_per_transaction = 10", "dot_wrapper.worker_enabled = off"]);
+    many_tools(&bench, 3_200);
+    let process = Uuid::now_v7();
+    let mut session = bench.connect();
+    let mut all = session.transaction().unwrap();
+    let made = all.query(RUN_ALL, &[&process]).unwrap();
+    assert!(made.len() > 3_200, "{}", made.len());
+    let held = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid()";
+    let held: i64 = all.query_one(held, &[]).unwrap().get(0);
+    assert!(held < 150, "{held}");
+    all.commit().unwrap();
+    let rows = "SELECT count(*) FROM dot_wrapper.dot_run WHERE process_run_id = $1 AND run_status = 'queued'";
+    assert_eq!(bench.one::<i64>(rows, &[&process]), i64::try_from(made.len()).unwrap());
+}
+
+/// Whichever comes first: the other waits, and finds its run.
+#[test]
+fn invariant_05_never_twice_one_call_and_one_for_all_tools_at_the_same_time_make_one_run() {
+    let bench = Bench::shared();
+    many_tools(&bench, 40);
+    let waits = |what: &str| {
+        let sql = "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+                                  WHERE NOT l.granted AND l.locktype = 'advisory' AND d.datname = current_database())";
+        until(what, || bench.one::<bool>(sql, &[]).then_some(()));
+    };
+    let one = |process, session: &mut postgres::Client| {
+        Ask { process: Some(process), ..Ask::new("MANY-7", "apply") }.on(session).unwrap().id()
+    };
+    let of_all = |rows: Vec<postgres::Row>| -> Uuid {
+        rows.iter().find(|row| row.get::<_, &str>(1) == "MANY-7").map(|row| row.get(0)).unwrap()
+    };
+    std::thread::scope(|scope| {
+        let (process, mut first, mut second) = (Uuid::now_v7(), bench.connect(), bench.connect());
+        first.batch_execute("BEGIN").unwrap();
+        let made = of_all(first.query(RUN_ALL, &[&process]).unwrap());
+        let other = scope.spawn(move || one(process, &mut second));
+        waits("the single call waits for the one for all");
+        // Its own calls go on.
+        assert_eq!(one(process, &mut first), made);
+        first.batch_execute("COMMIT").unwrap();
+        assert_eq!(other.join().unwrap(), made);
+    });
+    std::thread::scope(|scope| {
+        let (process, mut first, mut second) = (Uuid::now_v7(), bench.connect(), bench.connect());
+        first.batch_execute("BEGIN").unwrap();
+        let made = one(process, &mut first);
+        let other = scope.spawn(move || of_all(second.query(RUN_ALL, &[&process]).unwrap()));
+        waits("the call for all waits for the single one");
+        // It is before the one that waits for it.
+        assert_eq!(of_all(first.query(RUN_ALL, &[&process]).unwrap()), made);
+        first.batch_execute("COMMIT").unwrap();
+        assert_eq!(other.join().unwrap(), made);
+    });
 }

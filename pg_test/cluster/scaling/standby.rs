@@ -78,6 +78,48 @@ fn every_view_reads_on_a_standby_and_every_call_is_refused_with_a_hint() {
     assert_eq!(bench.agent.count(), 1);
 }
 
+#[test]
+fn in_a_read_only_session_what_writes_is_refused_with_a_hint_and_what_reads_goes_on() {
+    let bench = Bench::shared();
+    let done = bench.until(&bench.verify("DOT-1"), "succeeded");
+    let (run, process) = (done.id(), done.text("process_run_id").to_owned());
+    let mut session = bench.connect();
+    session.batch_execute("SET default_transaction_read_only = on").unwrap();
+    for call in [
+        "fn_dot_run('DOT-1', 'plan')".to_owned(),
+        "fn_dot_run('no such tool', 'apply')".to_owned(),
+        format!("fn_dot_run('DOT-1', 'apply', '{process}')"),
+        "fn_dot_run_all()".to_owned(),
+        "fn_dot_tick('DOT-1')".to_owned(),
+        format!("fn_dot_cancel('{run}', 'because')"),
+        format!("fn_dot_resolve('{run}', 'succeeded', 'because')"),
+        "fn_dot_breaker('agent', 'open', 'because')".to_owned(),
+        "fn_dot_bind('guard', NULL)".to_owned(),
+        "fn_dot_resume()".to_owned(),
+        "fn_dot_schedule_sync()".to_owned(),
+        "fn_dot_trigger_sync()".to_owned(),
+    ] {
+        let error = db_error(session.simple_query(&format!("SELECT {call}")).expect_err(&call));
+        assert_eq!((error.code().code(), error.message()), ("25006", "this transaction is read-only"), "{call}");
+        assert!(error.detail().is_some() && error.hint().is_some_and(|hint| hint.contains("READ WRITE")), "{error:?}");
+    }
+    for call in [
+        format!("fn_dot_wait('{run}', '1 s')"),
+        format!("fn_dot_wait_all('{process}', '1 s')"),
+        format!("fn_dot_verify('{process}')"),
+        "fn_dot_verify()".to_owned(),
+        "fn_dot_seal_head()".to_owned(),
+        "fn_dot_doctor()".to_owned(),
+        format!("fn_dot_dry_run_report('{process}')"),
+        "fn_dot_iu_commands()".to_owned(),
+    ] {
+        session.simple_query(&format!("SELECT {call}")).unwrap_or_else(|error| panic!("{call}: {error:?}"));
+    }
+    // As the hint says.
+    let sql = "START TRANSACTION READ WRITE; SELECT fn_dot_run('DOT-1', 'plan'); COMMIT";
+    session.batch_execute(sql).unwrap();
+}
+
 /// What a synchronous standby promises is its disk, not its memory: it has the intent of whatever was sent, whether or not it
 /// has come to replaying it, and so takes it for in doubt when it is promoted. Who wants to read his own run there says so.
 #[test]

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Stage;
+use crate::harness::{os, until};
 
 fn lines(run: &crate::harness::Run) -> Vec<&str> {
     run.0["result"]["stdout"].as_str().expect("its output").lines().collect()
@@ -66,6 +67,34 @@ fn a_script_has_a_session_and_a_group_of_its_own_and_no_descriptor_of_the_server
     assert_eq!(flags, ["NoNewPrivs:1", "SigBlk:0000000000000000", "SigIgn:0000000000000000"]);
     assert_eq!(lines[8..13], ["0", "1024", "131072", "9", "4096"]);
     assert_eq!(lines[13..17], ["0", "0022", "dot_wrapper kpr", "1"], "the keeper has its life pipe and nothing else");
+}
+
+/// A worker of a server with a low soft limit raises its own; what it starts is not told to expect as much.
+#[test]
+fn a_worker_may_open_what_the_hard_limit_allows_and_a_script_what_the_server_may() {
+    const SERVER: &str = "700";
+    let stage = Stage::own();
+    let (bench, postmaster) = (&stage.bench, stage.bench.cluster.postmaster().to_string());
+    let limits = |pid: &str| -> (u64, u64) {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let number = |field: &str| if field == "unlimited" { u64::MAX } else { field.parse().unwrap() };
+        (number(fields[3]), number(fields[4]))
+    };
+    let (_, hard) = limits(&postmaster);
+    assert!(hard > 1024, "a hard limit of {hard} is too low for this test");
+    os::run(os::as_server("prlimit").args(["--pid", &postmaster, &format!("--nofile={SERVER}:{hard}")]));
+    let worker = bench.worker();
+    assert!(bench.one::<bool>("SELECT pg_terminate_backend($1)", &[&worker]));
+    until("there is another worker", || bench.worker_now().filter(|pid| *pid != worker));
+    stage.tool("DOT-S1", "ulimit -n; ulimit -Hn", "");
+    let run = stage.apply("DOT-S1", json!({}));
+    assert_eq!(lines(&run), [SERVER, "1024"]);
+    assert_eq!(limits(&bench.worker().to_string()), (hard.min(65_536), hard));
+    bench.forget_session();
+    let session: i32 = bench.one("SELECT pg_backend_pid()", &[]);
+    assert_eq!(limits(&session.to_string()).0.to_string(), SERVER, "nobody else's is raised");
 }
 
 #[test]

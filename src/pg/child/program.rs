@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 
-use super::Prepared;
+use super::{FILES, Prepared};
 
 /// Becomes the program, or says why not and ends. `keeper` is its parent.
 ///
@@ -34,7 +34,7 @@ pub(super) unsafe fn run(prepared: &Prepared, keeper: libc::pid_t) -> ! {
             && libc::dup2(prepared.stderr.as_raw_fd(), 2) == 2
             && close_on_exec()
             && limit(libc::RLIMIT_CORE, 0, 0)
-            && limit(libc::RLIMIT_NOFILE, 1024, 1024)
+            && limit(libc::RLIMIT_NOFILE, prepared.files, FILES)
             && limit(libc::RLIMIT_DATA, prepared.memory, prepared.memory)
             && limit(libc::RLIMIT_FSIZE, prepared.file, prepared.file)
             // SIGXCPU can be caught, the end five seconds later cannot.

@@ -27,6 +27,7 @@ fn run(program: &str, args: &[String]) -> Child {
         memory: 1 << 30,
         cpu_s: 60,
         file: 1 << 20,
+        files: 1 << 20,
         detach: || {},
     };
     let ((stdout, out), (stderr, err), (life, end)) = (io::pipe().unwrap(), io::pipe().unwrap(), io::pipe().unwrap());

@@ -9,7 +9,7 @@ use crate::harness::{Bench, Cluster, Reply, Run, figure, until};
 const NO_PARAMS: Params<'_> = &[];
 
 /// A database whose extension belongs to a role of its own.
-fn owned(cluster: std::sync::Arc<Cluster>) -> (Bench, String) {
+pub(super) fn owned(cluster: std::sync::Arc<Cluster>) -> (Bench, String) {
     let bench = Bench::empty(cluster);
     let owner = bench.role("owner");
     bench.exec(&format!("ALTER ROLE {owner} SUPERUSER; SET ROLE {owner}; CREATE EXTENSION dot_wrapper; RESET ROLE"));

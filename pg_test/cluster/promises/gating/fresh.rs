@@ -175,3 +175,27 @@ fn what_a_statement_that_fails_has_shown_to_a_call_is_not_kept() {
         assert_eq!(plan(&mut caller), before, "{path}");
     }
 }
+
+/// As a restore with --disable-triggers leaves them: they fire, but not for everybody.
+#[test]
+fn the_doctor_tells_of_every_table_that_is_not_kept_and_its_advice_mends_it() {
+    let bench = bench();
+    let found = "SELECT advice FROM fn_dot_doctor() WHERE check_name = 'kept' AND verdict = 'WARN' ORDER BY advice";
+    assert!(bench.all::<String>(found, &[]).is_empty(), "at rest");
+    let told = "SELECT c.oid::regclass::text FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE t.tgname = 'change_told'";
+    let tables = bench.all::<String>(told, &[]);
+    assert_eq!(tables.len(), 8, "{tables:?}");
+    for table in &tables {
+        bench.exec(&format!("ALTER TABLE {table} DISABLE TRIGGER ALL; ALTER TABLE {table} ENABLE TRIGGER ALL"));
+    }
+    let advice = bench.all::<String>(found, &[]);
+    assert_eq!(advice.len(), tables.len(), "{advice:?}");
+    for sql in advice {
+        bench.exec(&sql);
+    }
+    assert!(bench.all::<String>(found, &[]).is_empty(), "mended");
+    bench.exec("CREATE TABLE child () INHERITS (dot_wrapper.port)");
+    assert_eq!(bench.all::<String>(found, &[]).len(), 1, "with a child");
+    bench.exec("DROP TABLE child; ANALYZE dot_wrapper.port");
+    assert!(bench.all::<String>(found, &[]).is_empty(), "without it");
+}
