@@ -14,7 +14,7 @@ use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
 use crate::domain::state::{self, Cause, RunStatus};
 use crate::domain::via::{Source, Via};
-use crate::domain::{job, lane};
+use crate::domain::{decided, job, lane};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::log;
@@ -78,11 +78,14 @@ pub(super) fn record(
         followed: via.source == Source::Request,
         alike: (admitted && via.coalesce).then(|| call.alike(requester.oid.to_u32())),
     };
-    let permit =
-        policy.map(|_| permit::issue(&session.instance.permit_key, &claims(call, via, question, requester, lease)));
+    let decided = policy.and_then(|_| decided::digest(&findings.decisions));
+    let decided = decided.as_ref().map(<[u8; 16]>::as_slice);
+    let permit = policy
+        .map(|_| permit::issue(&session.instance.permit_key, &claims(call, via, question, requester, lease, decided)));
     let admission = permit.as_ref().zip(policy).map(|(permit, policy)| Admitted {
         place,
         permit,
+        decided,
         lease_ttl_s: policy.lease_ttl_s,
         is_new: call.process_run_id.is_none(),
     });
@@ -127,6 +130,7 @@ fn claims<'a>(
     question: &Question<'_>,
     requester: &Requester,
     lease: &'a Leased,
+    decided: Option<&'a [u8]>,
 ) -> Claims<'a> {
     Claims {
         run_id: question.run_id,
@@ -137,5 +141,6 @@ fn claims<'a>(
         requested_by: requester.oid.to_u32(),
         lease_key: lease.key.as_deref(),
         source: via.source,
+        decided,
     }
 }

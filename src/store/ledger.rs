@@ -71,6 +71,8 @@ pub struct Admitted<'a> {
     pub place: Place<'a>,
     /// Its permit.
     pub permit: &'a [u8],
+    /// See `domain::decided`.
+    pub decided: Option<&'a [u8]>,
     /// Seconds that the lease, which it was granted with the token, lasts.
     pub lease_ttl_s: i64,
     /// Its process run was made for it, so that nobody has its key.
@@ -133,7 +135,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.via.actor.as_deref().into(),
         mark.into(),
     ]);
-    if let Some(Admitted { place, permit, lease_ttl_s, .. }) = admitted {
+    if let Some(Admitted { place, permit, decided, lease_ttl_s, .. }) = admitted {
         args.extend([
             place.lane.into(),
             place.endpoint.into(),
@@ -141,6 +143,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
             place.lease_wait.into(),
             place.followed.into(),
             place.alike.into(),
+            (*decided).into(),
         ]);
         if run.fencing_token.is_some() {
             args.push(i32::try_from(*lease_ttl_s).unwrap_or(i32::MAX).into());
@@ -172,8 +175,9 @@ macro_rules! statement {
 
 macro_rules! queue {
     () => {
-        ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-            VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30))"
+        ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike,
+                decided)
+            VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30, $31))"
     };
 }
 
@@ -182,8 +186,8 @@ macro_rules! queue_and_lease {
         concat!(
             queue!(),
             ", lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
-                VALUES ($14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31),
-                        clock_timestamp() + make_interval(secs => $31 / 3.0))
+                VALUES ($14, $1, $15, $32, clock_timestamp() + make_interval(secs => $32),
+                        clock_timestamp() + make_interval(secs => $32 / 3.0))
                 ON CONFLICT (lease_key) DO UPDATE
                 SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
                     expires_at = excluded.expires_at, renew_at = excluded.renew_at)"
