@@ -95,16 +95,7 @@ pub fn next_token() -> Result<i64, DotError> {
 /// XX000 only.
 pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Option<Row>, DotError> {
     let status = run.status.as_str();
-    let detail = serde_json::json!({});
-    let facts = EventFacts {
-        run_id: run.run_id,
-        event: status,
-        attempt: None,
-        from_status: None,
-        to_status: Some(status),
-        detail: &detail,
-    };
-    let mark = Marker::load()?.mark(&facts);
+    let mark = mark_of_first_event(run)?;
     #[allow(clippy::cast_precision_loss)] // at most 5,184,000
     let seconds = |value: Option<i64>| value.map(|s| s as f64);
     let json = |value: &Value| JsonText(value.to_string());
@@ -152,6 +143,19 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
     let is_new = admitted.is_some_and(|admitted| admitted.is_new);
     let sql = statement(admitted.is_some(), run.fencing_token.is_some(), is_new);
     spi::steady_row(sql, &args, |row| spi::need(row, 1))
+}
+
+fn mark_of_first_event(run: &NewRun<'_>) -> Result<Option<Vec<u8>>, DotError> {
+    let (status, detail) = (run.status.as_str(), serde_json::json!({}));
+    let facts = EventFacts {
+        run_id: run.run_id,
+        event: status,
+        attempt: None,
+        from_status: None,
+        to_status: Some(status),
+        detail: &detail,
+    };
+    Ok(Marker::load()?.mark(&facts))
 }
 
 macro_rules! statement {
