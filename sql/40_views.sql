@@ -50,18 +50,23 @@ WHERE (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
    OR EXISTS (SELECT FROM pg_catalog.pg_roles o
               WHERE o.oid = r.requested_by_oid AND o.rolname = r.requested_by AND pg_catalog.pg_has_role(o.oid, 'USAGE'))
 UNION ALL
-SELECT e.run_id, 'send', g.position, d.gate, d.decision ->> 'verdict',
-       d.decision ->> 'reason', d.decision ->> 'message', d.decision -> 'inputs'
+SELECT e.run_id, 'send', d.position, d.gate, d.decision ->> 'verdict', d.decision ->> 'reason', d.decision ->> 'message',
+       d.decision -> 'inputs'
 FROM dot_wrapper.dot_run_event e
 JOIN dot_wrapper.dot_run r USING (run_id)
-CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(e.detail -> 'gates') WITH ORDINALITY AS g (decision, position)
--- A name is that of a gate that said word for word what it had said at the request. OFFSET 0: once for all columns.
+-- OFFSET 0: what was said at the request is taken apart once for an event, and each decision found once for all columns.
 CROSS JOIN LATERAL (
-    SELECT CASE pg_catalog.jsonb_typeof(g.decision) WHEN 'string' THEN g.decision #>> '{}' ELSE g.decision ->> 'gate' END AS gate,
-           CASE pg_catalog.jsonb_typeof(g.decision) WHEN 'string' THEN
-               pg_catalog.jsonb_path_query_first(r.gates, '$[*] ? (@.gate == $name)',
-                                                 pg_catalog.jsonb_build_object('name', g.decision))
-           ELSE g.decision END AS decision
+    SELECT pg_catalog.array_agg(f.decision ->> 'gate') AS gates, pg_catalog.array_agg(f.decision) AS decisions
+    FROM pg_catalog.jsonb_array_elements(r.gates) AS f (decision)
+    OFFSET 0
+) said
+-- A name is that of a gate that said word for word what it had said at the request.
+CROSS JOIN LATERAL (
+    SELECT g.position, coalesce(g.decision ->> 'gate', g.decision #>> '{}') AS gate,
+           CASE pg_catalog.jsonb_typeof(g.decision)
+               WHEN 'string' THEN said.decisions[pg_catalog.array_position(said.gates, g.decision #>> '{}')]
+               ELSE g.decision END AS decision
+    FROM pg_catalog.jsonb_array_elements(e.detail -> 'gates') WITH ORDINALITY AS g (decision, position)
     OFFSET 0
 ) d
 WHERE e.detail ? 'gates' AND ((SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
