@@ -9,9 +9,15 @@ use crate::harness::{Bench, Run, figure};
 /// The gates that are asked twice, as the event has them when nothing has changed.
 const NAMES: [&str; 7] = ["tool", "mode", "engine", "egress", "toggle", "guard", "lease"];
 
-/// Admits a run, does something before it is committed, and waits for its end.
+/// Admits a run that waits, does something, lets it go, and waits for its end. The change has been committed by then, so that
+/// the worker has been told of it.
 fn sent(bench: &Bench, change: &str) -> Run {
-    bench.until(&bench.between(&Ask { args: json!({"n": 1}), ..Ask::new("DOT-2", "apply") }, change), "succeeded")
+    let wait = "UPDATE dot_wrapper.dot_queue SET available_at = 'infinity' WHERE run_id = RUN";
+    let run = bench.between(&Ask { args: json!({"n": 1}), ..Ask::new("DOT-2", "apply") }, wait);
+    bench.exec(&change.replace("RUN", &format!("'{}'", run.id())));
+    bench.exec("UPDATE dot_wrapper.dot_queue SET available_at = '-infinity' WHERE available_at = 'infinity'");
+    bench.look();
+    bench.until(&run, "succeeded")
 }
 
 /// The second gates' decisions as they are kept.
