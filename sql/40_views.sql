@@ -50,15 +50,29 @@ WHERE (SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
    OR EXISTS (SELECT FROM pg_catalog.pg_roles o
               WHERE o.oid = r.requested_by_oid AND o.rolname = r.requested_by AND pg_catalog.pg_has_role(o.oid, 'USAGE'))
 UNION ALL
-SELECT e.run_id, 'send', g.position, g.decision ->> 'gate', g.decision ->> 'verdict',
-       g.decision ->> 'reason', g.decision ->> 'message', g.decision -> 'inputs'
+SELECT e.run_id, 'send', d.position, d.gate, d.decision ->> 'verdict', d.decision ->> 'reason', d.decision ->> 'message',
+       d.decision -> 'inputs'
 FROM dot_wrapper.dot_run_event e
 JOIN dot_wrapper.dot_run r USING (run_id)
-CROSS JOIN LATERAL pg_catalog.jsonb_array_elements(e.detail -> 'gates') WITH ORDINALITY AS g (decision, position)
+-- OFFSET 0: what was said at the request is taken apart once for an event, and each decision found once for all columns.
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.array_agg(f.decision ->> 'gate') AS gates, pg_catalog.array_agg(f.decision) AS decisions
+    FROM pg_catalog.jsonb_array_elements(r.gates) AS f (decision)
+    OFFSET 0
+) said
+-- A name is that of a gate that said word for word what it had said at the request.
+CROSS JOIN LATERAL (
+    SELECT g.position, coalesce(g.decision ->> 'gate', g.decision #>> '{}') AS gate,
+           CASE pg_catalog.jsonb_typeof(g.decision)
+               WHEN 'string' THEN said.decisions[pg_catalog.array_position(said.gates, g.decision #>> '{}')]
+               ELSE g.decision END AS decision
+    FROM pg_catalog.jsonb_array_elements(e.detail -> 'gates') WITH ORDINALITY AS g (decision, position)
+    OFFSET 0
+) d
 WHERE e.detail ? 'gates' AND ((SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
     OR EXISTS (SELECT FROM pg_catalog.pg_roles o
                WHERE o.oid = r.requested_by_oid AND o.rolname = r.requested_by AND pg_catalog.pg_has_role(o.oid, 'USAGE')));
-COMMENT ON VIEW @extschema@.dot_run_gate IS 'Every gate''s decision: stage request (the caller''s transaction) and stage send (the worker, before it sends)';
+COMMENT ON VIEW @extschema@.dot_run_gate IS 'Every gate''s decision: stage request (the caller''s transaction) and stage send (the worker, before it sends), which is kept as a name where it is word for word that of the request';
 
 -- This view is simple enough that PostgreSQL would let a change through to the table, with the owner's rights, for
 -- whoever has been granted more than SELECT, as by GRANT ALL ON ALL TABLES.

@@ -32,6 +32,7 @@ mod tests {
             requested_by: run.requested_by_oid.to_u32(),
             lease_key: run.lease_key.as_deref(),
             source: run.source,
+            decided: run.decided.as_deref(),
         }
     }
 

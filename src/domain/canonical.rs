@@ -14,8 +14,13 @@ pub mod jsonb;
 /// give the same text.
 pub fn text(value: &Value) -> String {
     let mut out = String::new();
-    write(value, String::push_str, &mut out);
+    write_text(value, &mut out);
     out
+}
+
+/// As [`text`], at the end of a text.
+pub fn write_text(value: &Value, out: &mut String) {
+    write(value, String::push_str, out);
 }
 
 /// As [`text`], with numbers by what they are worth: jsonb keeps a number's value and not its spelling (1e2 becomes 100).

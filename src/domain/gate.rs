@@ -4,8 +4,6 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::canonical;
-
 /// The gates, in the order in which they are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -111,27 +109,6 @@ pub struct Decision {
     pub inputs: Value,
 }
 
-/// Decisions as the detail of an event has them, `{"gates": [...]}`, as `canonical::by_value` would write it.
-pub fn detail(decisions: &[Decision]) -> String {
-    let mut out = String::with_capacity(256 * (decisions.len() + 1));
-    out.push_str("{\"gates\":[");
-    for (i, decision) in decisions.iter().enumerate() {
-        out.push_str(if i > 0 { ",{\"gate\":\"" } else { "{\"gate\":\"" });
-        out.push_str(decision.gate.as_str());
-        out.push_str("\",\"inputs\":");
-        canonical::write_by_value(&decision.inputs, &mut out);
-        out.push_str(",\"message\":");
-        canonical::write_string(&decision.message, &mut out);
-        out.push_str(",\"reason\":");
-        canonical::write_string(&decision.reason, &mut out);
-        out.push_str(",\"verdict\":\"");
-        out.push_str(decision.verdict.as_str());
-        out.push_str("\"}");
-    }
-    out.push_str("]}");
-    out
-}
-
 impl Decision {
     /// A decision of OK.
     pub fn ok(gate: Gate, message: impl Into<String>, inputs: Value) -> Self {
@@ -192,18 +169,5 @@ mod tests {
             serde_json::to_value(&warn).unwrap(),
             json!({"gate":"worker","verdict":"WARN","reason":"no_worker","message":"waits","inputs":{"preloaded":false}})
         );
-    }
-
-    #[test]
-    fn the_detail_of_an_event_is_the_canonical_text_of_its_decisions() {
-        let decisions = [
-            Decision::ok(Gate::Tool, "a \"quoted\" \n line", json!({"z": 1e2, "a": [null, true, "\u{7f}é"]})),
-            Decision::warn(Gate::Worker, "no_worker", "it waits", json!({})),
-            Decision::block(Gate::Lease, "lease_held", "somebody has it", json!({"key": "k"})),
-        ];
-        for n in 0..=decisions.len() {
-            let whole = json!({"gates": &decisions[..n]});
-            assert_eq!(detail(&decisions[..n]), canonical::by_value(&whole));
-        }
     }
 }

@@ -14,6 +14,7 @@ pub mod canonical;
 pub mod command;
 pub mod cron;
 pub mod decide;
+pub mod decided;
 pub mod depth;
 pub mod doubt;
 pub mod dry_run;

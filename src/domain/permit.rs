@@ -29,6 +29,8 @@ pub struct Claims<'a> {
     pub lease_key: Option<&'a str>,
     /// The way by which it was requested: it says what the role must be allowed to do.
     pub source: Source,
+    /// What waits in the queue of what the first gates said (see `domain::decided`), if anything does.
+    pub decided: Option<&'a [u8]>,
 }
 
 /// The permit for these claims.
@@ -42,7 +44,7 @@ pub fn verify(key: &[u8], claims: &Claims<'_>, permit: &[u8]) -> bool {
 }
 
 fn text(claims: &Claims<'_>) -> String {
-    canonical::text(&json!({
+    let mut text = json!({
         "v": 1,
         "run_id": claims.run_id,
         "process_run_id": claims.process_run_id,
@@ -52,7 +54,11 @@ fn text(claims: &Claims<'_>) -> String {
         "requested_by": claims.requested_by,
         "lease_key": claims.lease_key,
         "source": claims.source,
-    }))
+    });
+    if let Some(decided) = claims.decided {
+        text["decided"] = canonical::hex(decided).into();
+    }
+    canonical::text(&text)
 }
 
 #[cfg(test)]
@@ -72,6 +78,7 @@ mod tests {
             requested_by: 10,
             lease_key: None,
             source: Source::Call,
+            decided: Some(b"said"),
         };
         let permit = issue(b"key", &claims);
         assert!(verify(b"key", &claims, &permit));
@@ -86,6 +93,9 @@ mod tests {
             Claims { requested_by: 11, ..claims.clone() },
             Claims { lease_key: Some(""), ..claims.clone() },
             Claims { source: Source::Request, ..claims.clone() },
+            Claims { decided: Some(b"sais"), ..claims.clone() },
+            Claims { decided: Some(b""), ..claims.clone() },
+            Claims { decided: None, ..claims.clone() },
         ] {
             assert!(!verify(b"key", &changed, &permit), "{changed:?}");
         }

@@ -200,6 +200,7 @@ pub(super) fn claims(run_id: Uuid, run: &QueuedRun) -> Claims<'_> {
         requested_by: run.requested_by_oid.to_u32(),
         lease_key: run.lease_key.as_deref(),
         source: run.source,
+        decided: run.decided.as_deref(),
     }
 }
 

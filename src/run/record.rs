@@ -12,9 +12,10 @@ use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision};
 use crate::domain::mode::Mode;
 use crate::domain::permit::{self, Claims};
+use crate::domain::policy::Policy;
 use crate::domain::state::{self, Cause, RunStatus};
 use crate::domain::via::{Source, Via};
-use crate::domain::{job, lane};
+use crate::domain::{decided, job, lane};
 use crate::error;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::log;
@@ -71,18 +72,14 @@ pub(super) fn record(
         requested_by_oid: requester.oid,
         via,
     };
-    let place = Place {
-        lane: lane::of(requester.oid.to_u32(), &call.code),
-        endpoint: policy.and_then(|policy| policy.endpoint.as_deref()).unwrap_or_default(),
-        lease_wait: lease.waits,
-        followed: via.source == Source::Request,
-        alike: (admitted && via.coalesce).then(|| call.alike(requester.oid.to_u32())),
-    };
-    let permit =
-        policy.map(|_| permit::issue(&session.instance.permit_key, &claims(call, via, question, requester, lease)));
+    let decided = policy.and_then(|_| decided::digest(&findings.decisions));
+    let decided = decided.as_ref().map(<[u8; 16]>::as_slice);
+    let permit = policy
+        .map(|_| permit::issue(&session.instance.permit_key, &claims(call, via, question, requester, lease, decided)));
     let admission = permit.as_ref().zip(policy).map(|(permit, policy)| Admitted {
-        place,
+        place: place(call, via, requester, lease, policy),
         permit,
+        decided,
         lease_ttl_s: policy.lease_ttl_s,
         is_new: call.process_run_id.is_none(),
     });
@@ -93,6 +90,17 @@ pub(super) fn record(
     }
     fail_point::at(Point::RequestBeforeReturn, &call.code);
     Ok(Requested { row, run_id: question.run_id, status, admitted })
+}
+
+/// The place of an admitted run.
+fn place<'a>(call: &Call, via: &Via, requester: &Requester, lease: &Leased, policy: &'a Policy) -> Place<'a> {
+    Place {
+        lane: lane::of(requester.oid.to_u32(), &call.code),
+        endpoint: policy.endpoint.as_deref().unwrap_or_default(),
+        lease_wait: lease.waits,
+        followed: via.source == Source::Request,
+        alike: via.coalesce.then(|| call.alike(requester.oid.to_u32())),
+    }
 }
 
 /// The state that a run is born in, and the decision that refuses it.
@@ -127,6 +135,7 @@ fn claims<'a>(
     question: &Question<'_>,
     requester: &Requester,
     lease: &'a Leased,
+    decided: Option<&'a [u8]>,
 ) -> Claims<'a> {
     Claims {
         run_id: question.run_id,
@@ -137,5 +146,6 @@ fn claims<'a>(
         requested_by: requester.oid.to_u32(),
         lease_key: lease.key.as_deref(),
         source: via.source,
+        decided,
     }
 }

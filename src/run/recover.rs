@@ -106,6 +106,7 @@ pub(super) fn is_permitted(session: &Session, open: &Open) -> bool {
         requested_by: open.requested_by_oid.to_u32(),
         lease_key: open.lease_key.as_deref(),
         source: open.source,
+        decided: open.decided.as_deref(),
     };
     session.instance.is_here && permit::verify(&session.instance.permit_key, &claims, &open.permit)
 }

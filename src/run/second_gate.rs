@@ -14,7 +14,6 @@ use super::pick::Parked;
 use super::session::Session;
 use super::settle;
 use crate::domain::busy::Busy;
-use crate::domain::decide;
 use crate::domain::error::DotError;
 use crate::domain::gate::{self, Decision, Gate};
 use crate::domain::lease;
@@ -25,6 +24,7 @@ use crate::domain::retry::{self, Past};
 use crate::domain::schedule::Trigger;
 use crate::domain::state::{Cause, RunStatus, next};
 use crate::domain::via::Source;
+use crate::domain::{decide, decided};
 use crate::pg::fail_point::{self, Point};
 use crate::pg::xact;
 use crate::store::candidate::QueuedRun;
@@ -126,7 +126,7 @@ impl Passing {
         let (Some(mut policy), Some(request)) = (findings.policy, findings.request) else { return };
         policy.total_timeout_ms = policy.total_timeout_ms.min(run.left_ms.max(1));
         let deadline_ms = (policy.connect_timeout_ms + policy.total_timeout_ms).min(run.left_ms.max(1));
-        let detail = gate::detail(&findings.decisions);
+        let detail = decided::detail(&findings.decisions, run.decided.as_deref());
         batch.starts.push(Start { run_id, attempt: call.1, deadline_ms, fencing_token: token, detail });
         batch.passed.insert(run_id, (run, policy, request));
     }

@@ -33,6 +33,8 @@ pub struct Open {
     pub left_ms: f64,
     /// The permit.
     pub permit: Vec<u8>,
+    /// What is in the queue of what the first gates said: see `domain::decided`.
+    pub decided: Option<Vec<u8>>,
     /// The process run.
     pub process_run_id: Uuid,
     /// The arguments.
@@ -69,7 +71,7 @@ macro_rules! open {
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
                 (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint, q.crashes,
                 EXISTS (SELECT FROM dot_wrapper.dot_run_event e WHERE e.run_id = r.run_id AND e.event = 'accepted'),
-                r.source
+                r.source, q.decided
          FROM dot_wrapper.dot_queue q
          JOIN dot_wrapper.dot_run r ON r.run_id = q.run_id
          JOIN dot_wrapper.dot_run_attempt a ON a.run_id = r.run_id AND a.attempt = r.attempts
@@ -163,6 +165,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Option<Open>> {
         crashes: spi::need(row, 17)?,
         was_accepted: spi::need(row, 18)?,
         source: Source::parse(&spi::need::<String>(row, 19)?).unwrap_or_default(),
+        decided: row.get(20)?,
     }))
 }
 

@@ -48,6 +48,8 @@ pub struct QueuedRun {
     pub fencing_token: Option<i64>,
     /// By which way it was requested.
     pub source: Source,
+    /// What waits in the queue of what the first gates said: see `domain::decided`.
+    pub decided: Option<Vec<u8>>,
     /// It was queued without its lease.
     pub lease_wait: bool,
     /// Deliveries so far.
@@ -82,7 +84,8 @@ macro_rules! candidate {
                 q.past, q.cancel_requested, q.crashes,
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
                 (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
-                (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint, r.source, q.lease_wait
+                (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint, r.source, q.lease_wait,
+                q.decided
          FROM dot_wrapper.dot_queue q
          LEFT JOIN LATERAL (SELECT r.* FROM dot_wrapper.dot_run r
                             WHERE r.run_id = q.run_id AND r.run_status = 'queued' OFFSET 0) r ON true
@@ -134,6 +137,7 @@ fn read(row: &SpiHeapTupleData<'_>) -> SpiResult<Candidate> {
             left_ms: row.get(20)?.unwrap_or(0),
             source: source(row, 21)?,
             lease_wait: spi::need(row, 22)?,
+            decided: row.get(23)?,
         }),
     };
     Ok(Candidate { run_id: spi::need_uuid(row, 1)?, permit: spi::need(row, 2)?, run })
@@ -181,6 +185,8 @@ pub fn to_resume(run_ids: Option<Vec<Uuid>>) -> Result<Vec<(Uuid, QueuedRun)>, D
                 key_age: Duration::ZERO,
                 left_ms: 0,
                 source: source(row, 11)?,
+                // The new permit is for a row without it: see `queue::permit`.
+                decided: None,
                 lease_wait: spi::need(row, 12)?,
             },
         )))

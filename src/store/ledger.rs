@@ -71,6 +71,8 @@ pub struct Admitted<'a> {
     pub place: Place<'a>,
     /// Its permit.
     pub permit: &'a [u8],
+    /// See `domain::decided`.
+    pub decided: Option<&'a [u8]>,
     /// Seconds that the lease, which it was granted with the token, lasts.
     pub lease_ttl_s: i64,
     /// Its process run was made for it, so that nobody has its key.
@@ -93,16 +95,7 @@ pub fn next_token() -> Result<i64, DotError> {
 /// XX000 only.
 pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Option<Row>, DotError> {
     let status = run.status.as_str();
-    let detail = serde_json::json!({});
-    let facts = EventFacts {
-        run_id: run.run_id,
-        event: status,
-        attempt: None,
-        from_status: None,
-        to_status: Some(status),
-        detail: &detail,
-    };
-    let mark = Marker::load()?.mark(&facts);
+    let mark = mark_of_first_event(run)?;
     #[allow(clippy::cast_precision_loss)] // at most 5,184,000
     let seconds = |value: Option<i64>| value.map(|s| s as f64);
     let json = |value: &Value| JsonText(value.to_string());
@@ -133,7 +126,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
         run.via.actor.as_deref().into(),
         mark.into(),
     ]);
-    if let Some(Admitted { place, permit, lease_ttl_s, .. }) = admitted {
+    if let Some(Admitted { place, permit, decided, lease_ttl_s, .. }) = admitted {
         args.extend([
             place.lane.into(),
             place.endpoint.into(),
@@ -141,6 +134,7 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
             place.lease_wait.into(),
             place.followed.into(),
             place.alike.into(),
+            (*decided).into(),
         ]);
         if run.fencing_token.is_some() {
             args.push(i32::try_from(*lease_ttl_s).unwrap_or(i32::MAX).into());
@@ -149,6 +143,19 @@ pub fn insert(run: &NewRun<'_>, admitted: Option<&Admitted<'_>>) -> Result<Optio
     let is_new = admitted.is_some_and(|admitted| admitted.is_new);
     let sql = statement(admitted.is_some(), run.fencing_token.is_some(), is_new);
     spi::steady_row(sql, &args, |row| spi::need(row, 1))
+}
+
+fn mark_of_first_event(run: &NewRun<'_>) -> Result<Option<Vec<u8>>, DotError> {
+    let (status, detail) = (run.status.as_str(), serde_json::json!({}));
+    let facts = EventFacts {
+        run_id: run.run_id,
+        event: status,
+        attempt: None,
+        from_status: None,
+        to_status: Some(status),
+        detail: &detail,
+    };
+    Ok(Marker::load()?.mark(&facts))
 }
 
 macro_rules! statement {
@@ -172,8 +179,9 @@ macro_rules! statement {
 
 macro_rules! queue {
     () => {
-        ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike)
-            VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30))"
+        ", queue AS (INSERT INTO dot_wrapper.dot_queue (run_id, state, lane, code, endpoint, permit, lease_wait, followed, alike,
+                decided)
+            VALUES ($1, 'queued', $25, $3, $26, $27, $28, $29, $30, $31))"
     };
 }
 
@@ -182,8 +190,8 @@ macro_rules! queue_and_lease {
         concat!(
             queue!(),
             ", lease AS (INSERT INTO dot_wrapper.lease_grant AS g (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
-                VALUES ($14, $1, $15, $31, clock_timestamp() + make_interval(secs => $31),
-                        clock_timestamp() + make_interval(secs => $31 / 3.0))
+                VALUES ($14, $1, $15, $32, clock_timestamp() + make_interval(secs => $32),
+                        clock_timestamp() + make_interval(secs => $32 / 3.0))
                 ON CONFLICT (lease_key) DO UPDATE
                 SET run_id = excluded.run_id, fencing_token = excluded.fencing_token, ttl_s = excluded.ttl_s,
                     expires_at = excluded.expires_at, renew_at = excluded.renew_at)"

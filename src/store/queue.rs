@@ -139,7 +139,7 @@ pub struct Start {
     pub deadline_ms: i64,
     /// The token in force.
     pub fencing_token: Option<i64>,
-    /// The second gates' decisions: see `gate::detail`.
+    /// The second gates' decisions: see `decided::detail`.
     pub detail: String,
 }
 
@@ -264,12 +264,13 @@ pub fn postpone(run_ids: &[Uuid], wait: Duration) -> Result<(), DotError> {
     spi::run(sql, &[ids.into(), wait.as_secs_f64().into()]).map(drop)
 }
 
-/// Gives a queued run a new permit, for the requesting role as it is known here, and lets it go on.
+/// Gives a queued run a new permit, for the requesting role as it is known here, and lets it go on. Nobody vouches for what the
+/// row says of the first gates, so that is dropped.
 ///
 /// # Errors
 /// XX000 only.
 pub fn permit(run_id: Uuid, permit: &[u8], requested_by: pg_sys::Oid) -> Result<(), DotError> {
-    let sql = "WITH q AS (UPDATE dot_wrapper.dot_queue q SET permit = $2, available_at = '-infinity', crashes = 0
+    let sql = "WITH q AS (UPDATE dot_wrapper.dot_queue q SET permit = $2, decided = NULL, available_at = '-infinity', crashes = 0
                           WHERE q.run_id = $1 AND q.state = 'queued' RETURNING q.run_id)
                UPDATE dot_wrapper.dot_run r SET requested_by_oid = $3 FROM q
                WHERE r.run_id = q.run_id AND r.run_status = 'queued'";

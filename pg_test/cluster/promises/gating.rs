@@ -5,11 +5,13 @@
 //!     late      G3: what changes while a run waits          plan     G4: modes that must not touch anything
 //!     forged    G5: rows that nobody requested              hostile  G6: what the substrate's code may try
 //!     fresh     what is kept from call to call is what a read would find
+//!     named     what the second gates repeat is kept as a name
 
 mod answers;
 mod forged;
 mod fresh;
 mod hostile;
 mod late;
+mod named;
 mod plan;
 mod refusals;

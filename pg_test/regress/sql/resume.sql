@@ -11,6 +11,12 @@ SELECT permit_key = :'key' AS same_key FROM dot_wrapper.instance;
 SELECT run_id AS one, run_status FROM fn_dot_run('B', 'apply', NULL, '{"n": 1}') \gset
 SELECT run_id AS two, run_status FROM fn_dot_run('B', 'verify', NULL, '{"n": 2}') \gset
 SELECT run_id AS over, run_status FROM fn_dot_run('B') \gset
+-- What the queue says of the first gates is vouched for by nobody else: it is dropped, and the permits are for rows without it.
+SELECT count(decided) AS decided, bool_and(length(decided) = 16) AS are_halves FROM dot_wrapper.dot_queue;
+CREATE TEMP TABLE first AS SELECT run_id, permit FROM dot_wrapper.dot_queue;
+SELECT fn_dot_resume() AS resumed;
+SELECT count(q.decided) AS decided, count(*) FILTER (WHERE q.permit = f.permit) AS same FROM dot_wrapper.dot_queue q JOIN first f USING (run_id);
+DROP TABLE first;
 CREATE TEMP TABLE permits AS SELECT run_id, permit FROM dot_wrapper.dot_queue;
 SELECT count(*) AS permits, bool_and(length(permit) = 32) AS are_sha256 FROM permits;
 SELECT fn_dot_resume() AS resumed;

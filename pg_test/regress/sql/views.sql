@@ -21,7 +21,7 @@ RESET ROLE;
 SELECT run_id AS sent FROM fn_dot_run('B', 'apply', NULL, '{"of": "postgres"}') \gset
 INSERT INTO dot_wrapper.dot_run_attempt (run_id, attempt, deadline, worker) SELECT run_id, 1, now(), gen_random_uuid() FROM dot_run;
 INSERT INTO dot_wrapper.dot_run_event (run_id, event, attempt, from_status, to_status, detail)
-SELECT run_id, 'running', 1, 'queued', 'running', '{"gates": [{"gate": "permit", "verdict": "OK", "reason": "ok", "message": "m", "inputs": {}}]}'::jsonb FROM dot_run
+SELECT run_id, 'running', 1, 'queued', 'running', '{"gates": [{"gate": "permit", "verdict": "OK", "reason": "ok", "message": "m", "inputs": {}}, "tool", "nobody"]}'::jsonb FROM dot_run
 UNION ALL
 SELECT run_id, 'failed', 1, 'running', 'failed', '{"reason": "http_500", "message": "no", "reach": "answered", "http_status": 500, "elapsed_ms": 12, "bytes": 34}' FROM dot_run
 UNION ALL
@@ -51,6 +51,8 @@ FROM information_schema.columns WHERE table_schema = 'public' AND table_name LIK
 SELECT attempt, ended_in, reason, message, reach, http_status, elapsed_ms, bytes, ended_at IS NOT NULL AS ended
 FROM dot_run_attempt WHERE run_id = :'sent';
 SELECT stage, position, gate, verdict FROM dot_run_gate WHERE run_id = :'sent' ORDER BY stage, position;
+-- A gate's name stands for what it said at the request, and for nothing where it said nothing.
+SELECT gate, verdict, reason, message, inputs ->> 'code' AS code FROM dot_run_gate WHERE run_id = :'sent' AND gate IN ('tool', 'nobody') ORDER BY stage, position;
 SELECT event, attempt, from_status, to_status FROM dot_run_event WHERE run_id = :'sent' ORDER BY event_id;
 
 -- security_barrier: a cheap function in the reader's query is not shown what he may not see.
