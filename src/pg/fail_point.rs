@@ -22,6 +22,8 @@ pub enum Point {
     RequestBegun,
     /// `fn_dot_run` has written all it writes.
     RequestBeforeReturn,
+    /// A request is committed and its worker woken; what else the transaction has changed is not told yet.
+    CommittedNotTold,
     /// The worker knows its extension, and has looked for nothing to claim yet.
     ClaimBegun,
     /// A run comes to the second gate.
@@ -127,6 +129,7 @@ mod active {
             match self {
                 Point::RequestBegun => "request_begun",
                 Point::RequestBeforeReturn => "request_before_return",
+                Point::CommittedNotTold => "committed_not_told",
                 Point::ClaimBegun => "claim_begun",
                 Point::ClaimGate => "claim_gate",
                 Point::ClaimBeforeCommit => "claim_before_commit",

@@ -52,6 +52,29 @@ pub fn xact_lock_shared(hash: i64) {
     acquire(key_tag(hash), pg_sys::ShareLock, false, false);
 }
 
+/// Transaction ids below are no transaction's: access/transam.h.
+const FIRST_NORMAL: u32 = 3;
+
+/// Returns once everybody can know what these transactions, which have committed, have changed besides: a commit is seen by others
+/// a moment before its invalidation messages are sent, and whoever looks in between finds the new rows, and the old privileges,
+/// definitions and configuration. A transaction lets its own lock go after the messages.
+///
+/// Honours lock_timeout (55P03) and cancel (57014): each is raised as an error.
+pub fn wait_until_told(xids: impl IntoIterator<Item = u32>) {
+    for xid in xids.into_iter().filter(|xid| *xid >= FIRST_NORMAL) {
+        let (relation, row) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: a transaction id that a row has, inside a transaction; the callee takes a lock and lets it go. It would wait for
+        // this very transaction for ever.
+        unsafe {
+            if !pg_sys::TransactionIdIsCurrentTransactionId(xid.into()) {
+                pg_sys::XactLockTableWait(xid.into(), relation, row, pg_sys::XLTW_Oper::XLTW_None);
+            }
+        }
+    }
+    // SAFETY: inside a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
 /// Keeps the extension `oid` of this name from being dropped until the transaction ends. False when it is gone.
 ///
 /// DROP EXTENSION locks the extension before anything in it. Who does the same first cannot meet it half way, each waiting for

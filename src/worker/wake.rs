@@ -4,12 +4,16 @@
 //! what gets lost (PREPARE TRANSACTION, a worker just starting) is found by the worker's poll.
 
 use super::slots;
+use crate::pg::fail_point::{self, Point};
 use crate::pg::session;
 use crate::pg::xact::{AtEnd, End};
 
 static WAKE: AtEnd = AtEnd::new(|end| {
-    if end == End::Committed && !slots::wake_worker(session::database()) {
-        slots::nudge(session::database());
+    if end == End::Committed {
+        if !slots::wake_worker(session::database()) {
+            slots::nudge(session::database());
+        }
+        fail_point::at(Point::CommittedNotTold, "");
     }
 });
 

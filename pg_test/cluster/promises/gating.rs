@@ -6,6 +6,7 @@
 //!     forged    G5: rows that nobody requested              hostile  G6: what the substrate's code may try
 //!     fresh     what is kept from call to call is what a read would find
 //!     named     what the second gates repeat is kept as a name
+//!     told      what was changed in the very transaction that requested a run
 
 mod answers;
 mod forged;
@@ -15,3 +16,4 @@ mod late;
 mod named;
 mod plan;
 mod refusals;
+mod told;
