@@ -52,27 +52,44 @@ pub fn xact_lock_shared(hash: i64) {
     acquire(key_tag(hash), pg_sys::ShareLock, false, false);
 }
 
-/// Transaction ids below are no transaction's: access/transam.h.
-const FIRST_NORMAL: u32 = 3;
-
-/// Returns once everybody can know what these transactions, which have committed, have changed besides: a commit is seen by others
-/// a moment before its invalidation messages are sent, and whoever looks in between finds the new rows, and the old privileges,
-/// definitions and configuration. A transaction lets its own lock go after the messages.
+/// Returns once everybody can know what the transactions have changed that the statements so far have seen the end of: a commit
+/// is seen by others a moment before its invalidation messages are sent, and whoever looks in between finds the new rows, and the
+/// old privileges, definitions and configuration. A transaction lets the lock on its own id go after the messages.
+///
+/// Not by the ids in the rows: they may be of subtransactions, whose locks are gone by then, or so old that they count as the
+/// future.
 ///
 /// Honours lock_timeout (55P03) and cancel (57014): each is raised as an error.
-pub fn wait_until_told(xids: impl IntoIterator<Item = u32>) {
-    for xid in xids.into_iter().filter(|xid| *xid >= FIRST_NORMAL) {
-        let (relation, row) = (std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: a transaction id that a row has, inside a transaction; the callee takes a lock and lets it go. It would wait for
-        // this very transaction for ever.
+pub fn wait_until_told() {
+    let (relation, row) = (std::ptr::null_mut(), std::ptr::null_mut());
+    for xid in transactions_with_locks() {
+        // SAFETY: inside a transaction; the callee takes a lock and lets it go. It would wait for this very transaction for ever,
+        // and for those that go on until they end; nobody has seen these.
         unsafe {
-            if !pg_sys::TransactionIdIsCurrentTransactionId(xid.into()) {
-                pg_sys::XactLockTableWait(xid.into(), relation, row, pg_sys::XLTW_Oper::XLTW_None);
+            if !pg_sys::TransactionIdIsCurrentTransactionId(xid) && !pg_sys::TransactionIdIsInProgress(xid) {
+                pg_sys::XactLockTableWait(xid, relation, row, pg_sys::XLTW_Oper::XLTW_None);
             }
         }
     }
     // SAFETY: inside a transaction.
     unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
+/// Those that have the lock on their own id: all that go on and have one, and those that have ended and are not through with it.
+fn transactions_with_locks() -> Vec<pg_sys::TransactionId> {
+    let is_own = |lock: &&pg_sys::LockInstanceData| {
+        lock.locktag.locktag_type == pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8
+            && lock.holdMask & (1 << pg_sys::ExclusiveLock) != 0
+    };
+    // SAFETY: the callee fills an array of that length in the current memory context, which is freed with it.
+    unsafe {
+        let data = &*pg_sys::GetLockStatusData();
+        let locks = match usize::try_from(data.nelements) {
+            Ok(length) if !data.locks.is_null() => std::slice::from_raw_parts(data.locks, length),
+            _ => &[],
+        };
+        locks.iter().filter(is_own).map(|lock| lock.locktag.locktag_field1.into()).collect()
+    }
 }
 
 /// Keeps the extension `oid` of this name from being dropped until the transaction ends. False when it is gone.

@@ -19,7 +19,7 @@ use crate::guc;
 use crate::pg::caught::Caught;
 use crate::pg::fail_point::{self, Point};
 use crate::pg::object::Use;
-use crate::pg::{log, session, xact};
+use crate::pg::{lock, log, session, xact};
 use crate::store::extension::{self, Extension};
 use crate::store::foreign::{self, Refused};
 use crate::store::job::{self, Found, Source, Table};
@@ -179,6 +179,9 @@ impl Taking<'_> {
                 return Ok(());
             }
         };
+        if !jobs.is_empty() {
+            lock::wait_until_told();
+        }
         if !jobs.is_empty() && !self.each(&jobs, looked)? {
             // A table that objects to all of them is not worn out.
             looked.again = Some(MOMENT);

@@ -1,6 +1,6 @@
 //! Queued runs as the worker takes them up: the queue row, locked, with what the ledger says of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use pgrx::pg_sys;
@@ -86,7 +86,7 @@ macro_rules! candidate {
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
                 (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
                 (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint, r.source, q.lease_wait,
-                q.decided, q.xmin::text::bigint
+                q.decided
          FROM dot_wrapper.dot_queue q
          LEFT JOIN LATERAL (SELECT r.* FROM dot_wrapper.dot_run r
                             WHERE r.run_id = q.run_id AND r.run_status = 'queued' OFFSET 0) r ON true
@@ -107,12 +107,12 @@ pub fn take(run_ids: &[Uuid]) -> Result<Vec<Candidate>, DotError> {
     // A parameter, lest an index over what is queued be taken for the shorter way.
     let state = RunStatus::Queued.as_str();
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
-    let taken =
-        spi::rows_by_index(sql, &[ids.into(), state.into()], |row| Ok((read(row)?, spi::need::<i64>(row, 24)?)))?;
-    let written_by: HashSet<u32> = taken.iter().filter_map(|(_, xid)| u32::try_from(*xid).ok()).collect();
-    lock::wait_until_told(written_by);
+    let taken = spi::rows_by_index(sql, &[ids.into(), state.into()], read)?;
+    if !taken.is_empty() {
+        lock::wait_until_told();
+    }
     let mut found: HashMap<Uuid, Candidate> =
-        taken.into_iter().map(|(candidate, _)| (candidate.run_id, candidate)).collect();
+        taken.into_iter().map(|candidate| (candidate.run_id, candidate)).collect();
     Ok(run_ids.iter().filter_map(|run_id| found.remove(run_id)).collect())
 }
 

@@ -16,10 +16,23 @@ impl Bench {
     /// As [`Bench::between`], requested by an ordinary role. The change is still a superuser's; REQUESTER stands for it.
     #[track_caller]
     pub fn between_as(&self, role: &str, ask: &Ask<'_>, change: &str) -> Run {
+        self.between_under(role, ask, change, false)
+    }
+
+    /// As [`Bench::between_as`], where the request is what a savepoint was set before, or a block with an exception clause.
+    #[track_caller]
+    pub fn between_nested(&self, role: &str, ask: &Ask<'_>, change: &str) -> Run {
+        self.between_under(role, ask, change, true)
+    }
+
+    #[track_caller]
+    fn between_under(&self, role: &str, ask: &Ask<'_>, change: &str, savepoint: bool) -> Run {
         let mut session = self.connect();
         let mut transaction = session.transaction().unwrap();
-        transaction.batch_execute(&format!("SET LOCAL ROLE {role}")).unwrap();
+        let around = if savepoint { ["SAVEPOINT request", "RELEASE SAVEPOINT request"] } else { ["", ""] };
+        transaction.batch_execute(&format!("{}; SET LOCAL ROLE {role}", around[0])).unwrap();
         let run = ask.on(&mut transaction).unwrap();
+        transaction.batch_execute(around[1]).unwrap();
         assert_eq!(run.status(), "queued", "{run:?}");
         let change = change.replace("RUN", &format!("'{}'", run.id())).replace("REQUESTER", role);
         let sql = format!("SET LOCAL ROLE postgres; {change}");

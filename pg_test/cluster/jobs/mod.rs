@@ -9,6 +9,7 @@ mod identity;
 mod many;
 mod outcomes;
 mod source;
+mod told;
 mod untouched;
 mod waits;
 
