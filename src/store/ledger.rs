@@ -1,6 +1,7 @@
 //! `dot_wrapper.dot_run`: the ledger row of a run. Every statement that moves a run names the state that it leaves.
 
 use pgrx::JsonB;
+use pgrx::spi::SpiHeapTupleData;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -335,7 +336,7 @@ pub fn find_admitted(process_run_id: Uuid, call: &Call) -> Result<Option<Earlier
         call.idempotency_key.as_str().into(),
         JsonB(call.args.clone()).into(),
     ];
-    spi::steady_row(sql, &args, |row| {
+    let read = |row: &SpiHeapTupleData<'_>| {
         Ok(Earlier {
             row: spi::need(row, 1)?,
             run_id: spi::need_uuid(row, 2)?,
@@ -343,7 +344,8 @@ pub fn find_admitted(process_run_id: Uuid, call: &Call) -> Result<Option<Earlier
             status: RunStatus::parse(&spi::need::<String>(row, 6)?).unwrap_or(RunStatus::InDoubt),
             requested_by: (spi::need(row, 4)?, spi::need(row, 5)?),
         })
-    })
+    };
+    spi::in_index_order(|| spi::steady_row(sql, &args, read))
 }
 
 /// Where a run stands, for those who may see it.
