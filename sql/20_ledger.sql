@@ -71,7 +71,7 @@ COMMENT ON COLUMN dot_wrapper.dot_run.reason IS 'Why it stands where it stands, 
 COMMENT ON COLUMN dot_wrapper.dot_run.message IS 'The same for people; secrets masked';
 COMMENT ON COLUMN dot_wrapper.dot_run.attempts IS 'Deliveries recorded so far';
 COMMENT ON COLUMN dot_wrapper.dot_run.requested_by IS 'The role that called fn_dot_run';
-COMMENT ON COLUMN dot_wrapper.dot_run.gates IS 'Decisions of the first gates, in order; the second gates'' are in the events, as a name where a gate says the same';
+COMMENT ON COLUMN dot_wrapper.dot_run.gates IS 'Decisions of the first gates, in order; the second gates'' are in the events, as names where all of them say the same';
 COMMENT ON COLUMN dot_wrapper.dot_run.request IS 'The request as rendered, secrets masked; for a plan, that of the apply';
 COMMENT ON COLUMN dot_wrapper.dot_run.fingerprint IS 'SHA-256 over tool version, arguments and request; equal for a plan and its apply';
 COMMENT ON COLUMN dot_wrapper.dot_run.fencing_token IS 'Grows with every lease grant; sent along, so that the far side can refuse a late writer';
@@ -114,7 +114,7 @@ CREATE TABLE dot_wrapper.dot_run_event (
 COMMENT ON TABLE dot_wrapper.dot_run_event IS 'State changes and remarks, append-only';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.event IS 'What happened: the new state, or accepted, late_answer, lease_lost, no_permit';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.to_status IS 'The new state; NULL for a remark that changes none';
-COMMENT ON COLUMN dot_wrapper.dot_run_event.detail IS 'What there is to say of it. Of running: gates, the second gates'' decisions in order; those that are word for word the request''s are that gate''s name, and their words are in dot_run.gates';
+COMMENT ON COLUMN dot_wrapper.dot_run_event.detail IS 'What there is to say of it. Of running: gates, the second gates'' decisions in order; where all that are asked twice said word for word what they had said at the request, their names, and the words are in dot_run.gates';
 COMMENT ON COLUMN dot_wrapper.dot_run_event.mark IS 'Random bytes and an HMAC over them, run, event, attempt, states and detail, under the key in dot_wrapper.instance: the row came through dot_wrapper. NULL: it did not.';
 CREATE INDEX dot_run_event_run ON dot_wrapper.dot_run_event (run_id);
 
@@ -136,6 +136,7 @@ CREATE TABLE dot_wrapper.dot_queue (
     followed boolean NOT NULL DEFAULT false,
     alike bigint,
     decided bytea,
+    requested_in xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
     CONSTRAINT queue_fits CHECK (dot_wrapper.queue_fits(state, past, worker))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE dot_wrapper.dot_queue IS 'Runs that are not finished. A row here is not a permit: one that did not come through fn_dot_run is never executed.';
@@ -150,6 +151,7 @@ COMMENT ON COLUMN dot_wrapper.dot_queue.followed IS 'Rows of dot_run_request sho
 COMMENT ON COLUMN dot_wrapper.dot_queue.permit IS 'HMAC over what will be executed and for whom';
 COMMENT ON COLUMN dot_wrapper.dot_queue.alike IS 'Digest of role, tool, mode and arguments, for runs that may stand for others like them; NULL: it stands for itself';
 COMMENT ON COLUMN dot_wrapper.dot_queue.decided IS 'Digest of what the first gates said, of those that are asked again before the sending: if they say the same, the event running has their names only. NULL: not known. Covered by the permit.';
+COMMENT ON COLUMN dot_wrapper.dot_queue.requested_in IS 'The transaction that requested it or let it go on: it is not taken up before all that was committed with it is known to the worker';
 -- From lane to lane, and within each in order.
 CREATE INDEX dot_queue_lane ON dot_wrapper.dot_queue (lane, available_at, seq) WHERE state = 'queued';
 -- What waits for a time.

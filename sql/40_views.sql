@@ -72,7 +72,7 @@ CROSS JOIN LATERAL (
 WHERE e.detail ? 'gates' AND ((SELECT pg_catalog.pg_has_role('pg_read_all_data', 'USAGE'))
     OR EXISTS (SELECT FROM pg_catalog.pg_roles o
                WHERE o.oid = r.requested_by_oid AND o.rolname = r.requested_by AND pg_catalog.pg_has_role(o.oid, 'USAGE')));
-COMMENT ON VIEW @extschema@.dot_run_gate IS 'Every gate''s decision: stage request (the caller''s transaction) and stage send (the worker, before it sends), which is kept as a name where it is word for word that of the request';
+COMMENT ON VIEW @extschema@.dot_run_gate IS 'Every gate''s decision: stage request (the caller''s transaction) and stage send (the worker, before it sends), which is kept as names where all of it is word for word that of the request';
 
 -- This view is simple enough that PostgreSQL would let a change through to the table, with the owner's rights, for
 -- whoever has been granted more than SELECT, as by GRANT ALL ON ALL TABLES.

@@ -24,6 +24,8 @@ pub enum SqlState {
     ActiveSqlTransaction,
     /// 40001: another transaction was in the way; try again.
     SerializationFailure,
+    /// 55P03: somebody's lock is in the way for the moment.
+    LockNotAvailable,
     /// 25006: on a standby nothing can be recorded.
     ReadOnlySqlTransaction,
     /// XX000: a defect of ours.

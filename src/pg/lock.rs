@@ -52,44 +52,67 @@ pub fn xact_lock_shared(hash: i64) {
     acquire(key_tag(hash), pg_sys::ShareLock, false, false);
 }
 
-/// Returns once everybody can know what the transactions have changed that the statements so far have seen the end of: a commit
-/// is seen by others a moment before its invalidation messages are sent, and whoever looks in between finds the new rows, and the
-/// old privileges, definitions and configuration. A transaction lets the lock on its own id go after the messages.
+/// Whether everybody can know what this transaction has changed, of which a statement has seen a row: a commit is seen by others a
+/// moment before its invalidation messages are sent, and whoever looks in between finds the new rows, and the old privileges,
+/// definitions and configuration. A transaction lets the lock on its own id go after the messages.
 ///
-/// Not by the ids in the rows: they may be of subtransactions, whose locks are gone by then, or so old that they count as the
-/// future.
-///
-/// Honours lock_timeout (55P03) and cancel (57014): each is raised as an error.
-pub fn wait_until_told() {
-    let (relation, row) = (std::ptr::null_mut(), std::ptr::null_mut());
-    for xid in transactions_with_locks() {
-        // SAFETY: inside a transaction; the callee takes a lock and lets it go. It would wait for this very transaction for ever,
-        // and for those that go on until they end; nobody has seen these.
-        unsafe {
-            if !pg_sys::TransactionIdIsCurrentTransactionId(xid) && !pg_sys::TransactionIdIsInProgress(xid) {
-                pg_sys::XactLockTableWait(xid, relation, row, pg_sys::XLTW_Oper::XLTW_None);
-            }
-        }
-    }
-    // SAFETY: inside a transaction.
-    unsafe { pg_sys::AcceptInvalidationMessages() };
+/// `xid` is the id of the transaction itself, not one of its subtransactions, whose locks are gone sooner. One that is no transaction's
+/// of this server's, as after a restore, counts as told.
+pub fn is_told(xid: u64) -> bool {
+    // SAFETY: reads shared memory.
+    let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+    // Or so old that its number means another one.
+    let is_recent = xid < next && next - xid < u64::from(u32::MAX / 2);
+    !is_recent || u32::try_from(xid & u64::from(u32::MAX)).is_ok_and(|xid| has_told(xid.into()))
 }
 
-/// Those that have the lock on their own id: all that go on and have one, and those that have ended and are not through with it.
-fn transactions_with_locks() -> Vec<pg_sys::TransactionId> {
+/// As [`is_told`], of all transactions that this statement may have seen. Looks through the server's table of locks.
+pub fn are_all_told() -> bool {
     let is_own = |lock: &&pg_sys::LockInstanceData| {
         lock.locktag.locktag_type == pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8
             && lock.holdMask & (1 << pg_sys::ExclusiveLock) != 0
     };
     // SAFETY: the callee fills an array of that length in the current memory context, which is freed with it.
-    unsafe {
+    let locks = unsafe {
         let data = &*pg_sys::GetLockStatusData();
-        let locks = match usize::try_from(data.nelements) {
+        match usize::try_from(data.nelements) {
             Ok(length) if !data.locks.is_null() => std::slice::from_raw_parts(data.locks, length),
             _ => &[],
-        };
-        locks.iter().filter(is_own).map(|lock| lock.locktag.locktag_field1.into()).collect()
+        }
+    };
+    locks.iter().filter(is_own).all(|lock| has_told(lock.locktag.locktag_field1.into()))
+}
+
+/// Takes in what others have told of so far.
+pub fn hear() {
+    // SAFETY: inside a transaction.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+}
+
+/// As [`xact_lock`], if nobody has it.
+pub fn try_xact_lock(hash: i64) -> bool {
+    acquire(key_tag(hash), pg_sys::ExclusiveLock, false, true)
+}
+
+/// As [`xact_lock_shared`], if nobody has it alone.
+pub fn try_xact_lock_shared(hash: i64) -> bool {
+    acquire(key_tag(hash), pg_sys::ShareLock, false, true)
+}
+
+fn has_told(xid: pg_sys::TransactionId) -> bool {
+    let tag = pg_sys::LOCKTAG {
+        locktag_field1: xid.into(),
+        locktag_type: pg_sys::LockTagType::LOCKTAG_TRANSACTION as u8,
+        locktag_lockmethodid: pg_sys::DEFAULT_LOCKMETHOD as u8,
+        ..pg_sys::LOCKTAG::default()
+    };
+    if acquire(tag, pg_sys::ShareLock, false, true) {
+        // SAFETY: what was taken above.
+        return unsafe { pg_sys::LockRelease(&tag, pg_sys::ShareLock.cast_signed(), false) };
     }
+    // Somebody has it. Who goes on has shown nothing to anybody yet, and who rolls back has nothing to tell.
+    // SAFETY: a transaction that has its lock is recent enough to be asked about.
+    unsafe { pg_sys::TransactionIdIsInProgress(xid) || !pg_sys::TransactionIdDidCommit(xid) }
 }
 
 /// Keeps the extension `oid` of this name from being dropped until the transaction ends. False when it is gone.

@@ -7,11 +7,12 @@
 //! when an error is caught outside of it.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use pgrx::{check_for_interrupts, pg_sys};
 
 use super::caught::{Caught, catching};
+use super::fail_point::{self, Point};
 use super::{memory, signals};
 
 /// Runs `body` in a transaction of its own, with a snapshot, and commits it. For the top level of a worker only.
@@ -140,45 +141,53 @@ fn abort() {
 
 /// How a transaction ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum End {
     /// Committed, and visible to others.
-    Committed,
+    Committed = 1,
     /// Rolled back.
     Aborted,
     /// Prepared for two-phase commit: it may still go either way, in any session, and no callback will tell.
     Prepared,
 }
 
-/// Something to do once when the current transaction ends. Declare it as a `static`.
+/// Something to do once when the current transaction has ended. Declare it as a `static`.
 ///
-/// `run` is called after the fact, where an error would take the server down: it may set flags and latches, no more.
-/// A panic in it is swallowed. Arming it in a savepoint that is rolled back still fires it: treat it as a hint.
+/// `run` is called after the fact: what was committed can be seen, other sessions have been told of it (invalidation messages come
+/// after the commit, and before the locks are let go), and no lock is held. An error would take the server down there: it may set
+/// flags and latches, no more. A panic in it is swallowed. Arming it in a savepoint that is rolled back still fires it: treat it
+/// as a hint.
 pub struct AtEnd {
     run: fn(End),
     armed: AtomicBool,
     registered: AtomicBool,
+    /// How the transaction has ended that is not through with its locks yet.
+    ended: AtomicU8,
 }
 
 impl AtEnd {
     /// Declares it; nothing happens until [`AtEnd::once`].
     pub const fn new(run: fn(End)) -> Self {
-        AtEnd { run, armed: AtomicBool::new(false), registered: AtomicBool::new(false) }
+        let (armed, registered) = (AtomicBool::new(false), AtomicBool::new(false));
+        AtEnd { run, armed, registered, ended: AtomicU8::new(0) }
     }
 
-    /// Asks for one call of `run` at the end of the current transaction, however often this is called in it.
+    /// Asks for one call of `run` after the end of the current transaction, however often this is called in it.
     pub fn once(&'static self) {
         self.armed.store(true, Ordering::Relaxed);
         if !self.registered.swap(true, Ordering::Relaxed) {
             let this = std::ptr::from_ref(self).cast_mut().cast::<c_void>();
-            // SAFETY: `this` is `'static`, as the registration is for the life of the process; the callback only
-            // takes a shared reference from it.
-            unsafe { pg_sys::RegisterXactCallback(Some(at_end), this) };
+            // SAFETY: `this` is `'static`, as the registrations are for the life of the process; the callbacks only
+            // take a shared reference from it.
+            unsafe {
+                pg_sys::RegisterXactCallback(Some(at_end), this);
+                pg_sys::RegisterResourceReleaseCallback(Some(at_release), this);
+            }
         }
     }
 }
 
-/// Not `#[pg_guard]`: turning a panic into an ERROR here would be worse than swallowing it.
-#[allow(clippy::disallowed_methods, reason = "the transaction is over; there is nothing left to commit by mistake")]
+/// Here it is known how it ended. Not `#[pg_guard]`: nothing in it can panic, and an ERROR would be too late.
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, arg: *mut c_void) {
     let end = match event {
         pg_sys::XactEvent::XACT_EVENT_COMMIT => End::Committed,
@@ -189,9 +198,32 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, arg: *mut c_v
     // SAFETY: the argument is the `&'static AtEnd` that was registered with this function.
     let this = unsafe { &*arg.cast::<AtEnd>() };
     if this.armed.swap(false, Ordering::Relaxed) {
-        // The payload is forgotten: dropping it could panic again.
-        if let Err(payload) = std::panic::catch_unwind(|| (this.run)(end)) {
-            std::mem::forget(payload);
+        this.ended.store(end as u8, Ordering::Relaxed);
+        if end == End::Committed {
+            fail_point::at(Point::CommittedNotTold, "");
         }
+    }
+}
+
+/// Here the locks are gone. Not `#[pg_guard]`: turning a panic into an ERROR here would be worse than swallowing it.
+#[allow(clippy::disallowed_methods, reason = "the transaction is over; there is nothing left to commit by mistake")]
+unsafe extern "C-unwind" fn at_release(
+    phase: pg_sys::ResourceReleasePhase::Type,
+    _is_commit: bool,
+    is_top: bool,
+    arg: *mut c_void,
+) {
+    if phase != pg_sys::ResourceReleasePhase::RESOURCE_RELEASE_AFTER_LOCKS || !is_top {
+        return;
+    }
+    // SAFETY: as in `at_end`.
+    let this = unsafe { &*arg.cast::<AtEnd>() };
+    let ended = this.ended.swap(0, Ordering::Relaxed);
+    let Some(end) = [End::Committed, End::Aborted, End::Prepared].into_iter().find(|end| *end as u8 == ended) else {
+        return;
+    };
+    // The payload is forgotten: dropping it could panic again.
+    if let Err(payload) = std::panic::catch_unwind(|| (this.run)(end)) {
+        std::mem::forget(payload);
     }
 }

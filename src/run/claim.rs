@@ -120,17 +120,8 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
         }
         Pick::Only(run_id) => (None, vec![run_id]),
     };
-    breaker::save(&memory.flow)?;
-    let candidates = candidate::take(&run_ids)?;
-    let seen = candidates.len();
-    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling. What is gone is forgotten:
-    // it must not stand before others that wait for the same key.
-    let taken: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.run_id).collect();
-    let missed: Vec<Uuid> = run_ids.into_iter().filter(|run_id| !taken.contains(run_id)).collect();
-    let locked = queue::still_queued(&missed)?;
-    let soon = (!locked.is_empty()).then_some(LOCKED);
-    // Or events that join a run, one after the other, would keep it from ever being taken.
-    crowd::close(&locked.iter().copied().collect::<Vec<_>>())?;
+    let (candidates, locked) = take(memory, &run_ids)?;
+    let (seen, soon) = (candidates.len(), (!locked.is_empty()).then_some(LOCKED));
     if seen == 0 {
         let due = queue::waits()?.into_iter().chain(soon).min();
         return Ok(Claimed { withdrawn, sight, due, held: locked, ..Claimed::default() });
@@ -162,6 +153,23 @@ pub fn claim(extension: &Extension, memory: &mut Memory, worker: Uuid, pick: Pic
     held.extend(locked);
     let due = queue::waits()?.into_iter().chain(soon).min();
     Ok(Claimed { deliveries, withdrawn, due, seen, gone, sight, held, parked, suspended: false })
+}
+
+/// Those of these runs that can be taken, and those that could not be.
+fn take(memory: &mut Memory, run_ids: &[Uuid]) -> Result<(Vec<Candidate>, HashSet<Uuid>), DotError> {
+    let candidates = candidate::take(run_ids)?;
+    if !candidates.is_empty() {
+        pick::learn(memory, Instant::now())?;
+    }
+    breaker::save(&memory.flow)?;
+    // What somebody has locked, as `fn_dot_cancel` does, may be let go without anybody telling. What is gone is forgotten:
+    // it must not stand before others that wait for the same key.
+    let taken: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.run_id).collect();
+    let missed: Vec<Uuid> = run_ids.iter().copied().filter(|run_id| !taken.contains(run_id)).collect();
+    let locked = queue::still_queued(&missed)?;
+    // Or events that join a run, one after the other, would keep it from ever being taken.
+    crowd::close(&locked.iter().copied().collect::<Vec<_>>())?;
+    Ok((candidates, locked))
 }
 
 /// Invariant 11: rows that did not come through `fn_dot_run` here are set aside, with a remark and a line in the log.

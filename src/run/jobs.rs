@@ -180,7 +180,12 @@ impl Taking<'_> {
             }
         };
         if !jobs.is_empty() {
-            lock::wait_until_told();
+            // Or the gates would not know of what was committed together with a job.
+            if !lock::are_all_told() {
+                looked.again = Some(Duration::ZERO);
+                return Ok(());
+            }
+            lock::hear();
         }
         if !jobs.is_empty() && !self.each(&jobs, looked)? {
             // A table that objects to all of them is not worn out.
@@ -325,6 +330,9 @@ enum Fault {
 
 impl From<DotError> for Fault {
     fn from(error: DotError) -> Fault {
+        if error.state == SqlState::LockNotAvailable {
+            return Fault::NotNow(error.message);
+        }
         if rules::is_final(error.state) { Fault::Misuse(error) } else { Fault::Failed(error.message) }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Each call locks its key, and shares a lock on its process run. Who asks for many runs of one process run in one transaction has
 //! that lock for himself instead, and locks no keys: the server's table of locks is small (max_locks_per_transaction), and
-//! full for everybody. The process run always comes before its keys, so that nobody waits in a circle for it.
+//! full for everybody. The process run always comes before its keys; two transactions that have it shared, and then want it for
+//! themselves, wait in a circle all the same, which the server ends (40P01).
+//!
+//! Nobody asks here whose process run it is. So the worker, which takes jobs that name any, waits for none.
 //!
 //! Does not live here: looking for the earlier run (`request`).
 
@@ -13,6 +16,7 @@ use uuid::Uuid;
 use super::session::Session;
 use crate::domain::call::Call;
 use crate::domain::canonical;
+use crate::domain::error::{DotError, SqlState};
 use crate::pg::lock;
 
 /// Up to so many runs have a key each. Of more, and until their transaction ends, other calls of the process run wait.
@@ -27,11 +31,22 @@ pub(super) fn lock_all(session: &mut Session, process_run_id: Uuid, runs: usize)
 }
 
 /// Locks the key of a call until the transaction ends.
-pub(super) fn lock(session: &Session, process_run_id: Uuid, call: &Call) {
-    if session.locked != Some(process_run_id) {
-        lock::xact_lock_shared(hash(&json!([process_run_id])));
-        lock::xact_lock(hash(&json!([process_run_id, call.code, call.mode, call.idempotency_key])));
+///
+/// # Errors
+/// 55P03 when somebody has it, for a call that does not wait.
+pub(super) fn lock(session: &Session, waits: bool, process_run_id: Uuid, call: &Call) -> Result<(), DotError> {
+    if session.locked == Some(process_run_id) {
+        return Ok(());
     }
+    let process = hash(&json!([process_run_id]));
+    let key = hash(&json!([process_run_id, call.code, call.mode, call.idempotency_key]));
+    if waits {
+        lock::xact_lock_shared(process);
+        lock::xact_lock(key);
+    } else if !lock::try_xact_lock_shared(process) || !lock::try_xact_lock(key) {
+        return Err(DotError::new(SqlState::LockNotAvailable, "somebody is requesting runs of the same process run"));
+    }
+    Ok(())
 }
 
 fn hash(what: &Value) -> i64 {

@@ -156,16 +156,11 @@ pub fn pick(memory: &mut Memory, room: usize, order: Order) -> Result<Sight, Dot
     if memory.fresh_since.is_none_or(|since| begun - since >= FORGET_EVERY) {
         memory.forget();
     }
-    let mut endpoints = config::endpoints()?;
-    if !guc::script_roots().is_empty() {
-        endpoints.push(script::as_endpoint(guc::max_scripts()));
-    }
-    memory.flow.learn(guc::max_in_flight(), &endpoints, begun);
     if !memory.restored {
         breaker::restore(&mut memory.flow)?;
         memory.restored = true;
     }
-    breaker::follow(&mut memory.flow)?;
+    learn(memory, begun)?;
     memory.flow.looked(begun);
     let full = memory.flow.full(begun);
     let look = memory.lanes.look(&full, begun);
@@ -177,6 +172,20 @@ pub fn pick(memory: &mut Memory, room: usize, order: Order) -> Result<Sight, Dot
     let is_awake = |spot: &&Spot| memory.parking.has(spot.run_id) && !run_ids.contains(&spot.run_id);
     let awake = spots.iter().filter(is_awake).map(|spot| spot.run_id).collect();
     Ok(Sight { look, spots, parked, cost, run_ids, awake })
+}
+
+/// The limits and the operators' orders as they are now. Once more when runs have been taken: those of the transaction that
+/// requested one of them may not have been known before.
+///
+/// # Errors
+/// XX000 only.
+pub fn learn(memory: &mut Memory, now: Instant) -> Result<(), DotError> {
+    let mut endpoints = config::endpoints()?;
+    if !guc::script_roots().is_empty() {
+        endpoints.push(script::as_endpoint(guc::max_scripts()));
+    }
+    memory.flow.learn(guc::max_in_flight(), &endpoints, now);
+    breaker::follow(&mut memory.flow)
 }
 
 /// Those whose time is over, and then, turn by turn, those for which there is room.

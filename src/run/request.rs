@@ -139,7 +139,7 @@ pub(super) fn request(
     via: &Via,
     call: &Call,
 ) -> Result<Requested, DotError> {
-    if let Some(found) = earlier(session, requester, call)? {
+    if let Some(found) = earlier(session, requester, via, call)? {
         return Ok(found);
     }
     let run_id = Uuid::now_v7();
@@ -202,12 +202,12 @@ fn ask_capacity_of(
 }
 
 /// Invariant 5: the run of the same key that was admitted first, if the tool is catalogued and the run is not a plan.
-fn earlier(session: &Session, requester: &Requester, call: &Call) -> Result<Option<Requested>, DotError> {
+fn earlier(session: &Session, requester: &Requester, via: &Via, call: &Call) -> Result<Option<Requested>, DotError> {
     let (Some(process_run_id), true) = (call.process_run_id, call.mode.calls_engine()) else { return Ok(None) };
     if session.tools(&call.code).is_ok_and(<[_]>::is_empty) {
         return Ok(None);
     }
-    keys::lock(session, process_run_id, call);
+    keys::lock(session, via.source != Source::Job, process_run_id, call)?;
     let Some(found) = ledger::find_admitted(process_run_id, call)? else { return Ok(None) };
     let in_use = |why: &str| DotError::new(SqlState::UniqueViolation, format!("the idempotency key is in use {why}"));
     let key = format!(

@@ -86,7 +86,7 @@ macro_rules! candidate {
                 (extract(epoch FROM clock_timestamp() - r.requested_at) * 1000)::bigint,
                 (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint,
                 (extract(epoch FROM r.finish_by - clock_timestamp()) * 1000)::bigint, r.source, q.lease_wait,
-                q.decided
+                q.decided, q.requested_in::text::bigint
          FROM dot_wrapper.dot_queue q
          LEFT JOIN LATERAL (SELECT r.* FROM dot_wrapper.dot_run r
                             WHERE r.run_id = q.run_id AND r.run_status = 'queued' OFFSET 0) r ON true
@@ -94,8 +94,8 @@ macro_rules! candidate {
     };
 }
 
-/// Locks these queued runs, in this order, leaving out those that somebody else holds or that are not queued any more. Whatever
-/// else was committed together with one of them, this session knows of it afterwards.
+/// Locks these queued runs, in this order, leaving out those that somebody else holds, that are not queued any more, or whose
+/// transaction has not told yet what else it has changed. Of the others', this session knows afterwards.
 ///
 /// # Errors
 /// XX000 only.
@@ -107,12 +107,16 @@ pub fn take(run_ids: &[Uuid]) -> Result<Vec<Candidate>, DotError> {
     // A parameter, lest an index over what is queued be taken for the shorter way.
     let state = RunStatus::Queued.as_str();
     let ids: Vec<_> = run_ids.iter().copied().map(spi::uuid).collect();
-    let taken = spi::rows_by_index(sql, &[ids.into(), state.into()], read)?;
-    if !taken.is_empty() {
-        lock::wait_until_told();
-    }
-    let mut found: HashMap<Uuid, Candidate> =
-        taken.into_iter().map(|candidate| (candidate.run_id, candidate)).collect();
+    let taken =
+        spi::rows_by_index(sql, &[ids.into(), state.into()], |row| Ok((read(row)?, spi::need::<i64>(row, 24)?)))?;
+    let mut told = HashMap::new();
+    let mut is_told = |xid: i64| *told.entry(xid).or_insert_with(|| u64::try_from(xid).is_ok_and(lock::is_told));
+    let mut found: HashMap<Uuid, Candidate> = taken
+        .into_iter()
+        .filter(|(_, xid)| is_told(*xid))
+        .map(|(candidate, _)| (candidate.run_id, candidate))
+        .collect();
+    lock::hear();
     Ok(run_ids.iter().filter_map(|run_id| found.remove(run_id)).collect())
 }
 

@@ -270,7 +270,8 @@ pub fn postpone(run_ids: &[Uuid], wait: Duration) -> Result<(), DotError> {
 /// # Errors
 /// XX000 only.
 pub fn permit(run_id: Uuid, permit: &[u8], requested_by: pg_sys::Oid) -> Result<(), DotError> {
-    let sql = "WITH q AS (UPDATE dot_wrapper.dot_queue q SET permit = $2, decided = NULL, available_at = '-infinity', crashes = 0
+    let sql = "WITH q AS (UPDATE dot_wrapper.dot_queue q SET permit = $2, decided = NULL, available_at = '-infinity', crashes = 0,
+                              requested_in = pg_catalog.pg_current_xact_id()
                           WHERE q.run_id = $1 AND q.state = 'queued' RETURNING q.run_id)
                UPDATE dot_wrapper.dot_run r SET requested_by_oid = $3 FROM q
                WHERE r.run_id = q.run_id AND r.run_status = 'queued'";

@@ -1,19 +1,15 @@
-//! Waking the worker at commit.
+//! Waking the worker after a commit, when it can know all of it: woken sooner it would look, see what was so before, and rest.
 //!
 //! Lives here: the two requests that the API makes. Does not live here: anything that a run depends on. A wake is a hint;
 //! what gets lost (PREPARE TRANSACTION, a worker just starting) is found by the worker's poll.
 
 use super::slots;
-use crate::pg::fail_point::{self, Point};
 use crate::pg::session;
 use crate::pg::xact::{AtEnd, End};
 
 static WAKE: AtEnd = AtEnd::new(|end| {
-    if end == End::Committed {
-        if !slots::wake_worker(session::database()) {
-            slots::nudge(session::database());
-        }
-        fail_point::at(Point::CommittedNotTold, "");
+    if end == End::Committed && !slots::wake_worker(session::database()) {
+        slots::nudge(session::database());
     }
 });
 

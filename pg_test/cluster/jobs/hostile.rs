@@ -228,3 +228,23 @@ fn a_table_of_a_role_that_is_not_trusted_is_not_read() {
     holds("its jobs wait", Duration::from_millis(200), || status(&owned, 1) == "queued");
     assert_eq!(owned.bench.one::<i64>("SELECT count(*) FROM tried", &[]), 0);
 }
+
+#[test]
+fn who_holds_a_process_run_holds_up_its_jobs_and_not_the_worker() {
+    let jobs = Jobs::shared();
+    let role = jobs.bench.caller("holder");
+    let process = uuid::Uuid::now_v7();
+    let mut holder = jobs.bench.connect();
+    let call = format!("SELECT fn_dot_run('DOT-1', 'verify', '{process}', '{{}}', 'k')");
+    holder.batch_execute(&format!("SET ROLE {role}; BEGIN; {call}")).unwrap();
+    let sql = "INSERT INTO job_queue (family, payload, idempotency_key) VALUES ('job:dot', $1, 'k') RETURNING id";
+    let payload = json!({"code": "DOT-1", "mode": "verify", "process_run_id": process});
+    let id: i64 = jobs.bench.one(sql, &[&payload]);
+    let noted = "SELECT count(*) FROM dot_wrapper.job_link
+                 WHERE run_id IS NULL AND trouble = 'somebody is requesting runs of the same process run'";
+    until("it waits, and the worker does not", || (jobs.bench.one::<i64>(noted, &[]) == 1).then_some(()));
+    jobs.until(jobs.apply("DOT-2"), "succeeded");
+    assert_eq!(jobs.job(id)["status"], "queued");
+    holder.batch_execute("ROLLBACK").unwrap();
+    jobs.until(id, "succeeded");
+}

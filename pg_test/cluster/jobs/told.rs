@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Jobs;
-use crate::harness::{Bench, until};
+use crate::harness::Bench;
 
 #[test]
 fn what_changes_with_the_job_itself_is_known_when_it_is_taken() {
@@ -17,18 +17,14 @@ fn what_changes_with_the_job_itself_is_known_when_it_is_taken() {
             transaction.batch_execute("SELECT dot_wrapper.announce()").unwrap();
             let sql = "INSERT INTO job_queue (family, payload) VALUES ('job:dot', $1) RETURNING id";
             let id: i64 = transaction.query_one(sql, &[&json!({"code": "DOT-1"})]).unwrap().get(0);
-            let change = "UPDATE dot_wrapper.policy SET modes = '{verify}' WHERE name = 'agent_api'";
+            let change = "INSERT INTO dot_wrapper.policy (scope, name, modes) VALUES ('tool', 'DOT-1', '{verify}')";
             transaction.batch_execute(change).unwrap();
             transaction.commit().unwrap();
             id
         });
         points.wait_for(1);
-        let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity
-                                    WHERE backend_type = 'dot_wrapper worker' AND wait_event = 'transactionid')";
-        let taken = "SELECT count(*) > 1 FROM dot_wrapper.dot_run";
-        until("the worker has come to the job", || {
-            (jobs.bench.one::<bool>(waits, &[]) || jobs.bench.one::<bool>(taken, &[])).then_some(())
-        });
+        // The worker looks at jobs before it takes runs.
+        jobs.bench.until(&jobs.bench.apply("DOT-2"), "succeeded");
         drop(points);
         put.join().unwrap()
     });

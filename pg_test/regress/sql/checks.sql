@@ -17,7 +17,7 @@ INSERT INTO good VALUES
         "from_status": "queued", "to_status": "running", "at": "2026-01-01 00:00:00Z", "detail": {}}'),
     ('dot_wrapper.dot_queue', '{"run_id": "00000000-0000-7000-8000-000000000001", "seq": 1000000, "state": "queued",
         "available_at": "2026-01-01 00:00:00Z", "permit": "\\x00", "lane": 1, "code": "A", "endpoint": "e", "past": "none",
-        "cancel_requested": false, "crashes": 0, "lease_wait": false, "followed": false}'),
+        "cancel_requested": false, "crashes": 0, "lease_wait": false, "followed": false, "requested_in": "1"}'),
     ('dot_wrapper.lease_grant', '{"lease_key": "tool:A", "run_id": "00000000-0000-7000-8000-000000000001", "fencing_token": 1, "ttl_s": 300,
         "expires_at": "2026-01-01 00:00:00Z", "renew_at": "2026-01-01 00:00:00Z"}'),
     ('dot_wrapper.usage_debt', '{"code": "A", "executions": 1, "last_executed": "2026-01-01 00:00:00Z"}'),
