@@ -24,11 +24,16 @@ fn grown(bench: &Bench, model: Uuid) {
     }
 }
 
-/// Pages that a statement looks at.
+/// Pages that a statement looks at. The second time: the first one also counts the catalogue's, where a function in it is new to the
+/// session, or somebody's change has made it forget what it knew.
 fn pages(bench: &Bench, sql: &str) -> i64 {
-    let plan: serde_json::Value = bench.one(&format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {sql}"), &[]);
-    let top = &plan[0]["Plan"];
-    top["Shared Hit Blocks"].as_i64().unwrap() + top["Shared Read Blocks"].as_i64().unwrap()
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, FORMAT json) {sql}");
+    let look = || {
+        let plan: serde_json::Value = bench.one(&explain, &[]);
+        let top = &plan[0]["Plan"];
+        top["Shared Hit Blocks"].as_i64().unwrap() + top["Shared Read Blocks"].as_i64().unwrap()
+    };
+    look().min(look())
 }
 
 #[test]
