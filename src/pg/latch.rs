@@ -52,7 +52,9 @@ fn wait_raw(fd: Option<RawFd>, timeout: Duration) -> Woken {
         events |= pg_sys::WL_SOCKET_READABLE;
     }
     let socket = fd.unwrap_or(pg_sys::PGINVALID_SOCKET);
-    let millis = i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX).min(i64::from(i32::MAX));
+    // Up, or whoever waits for a moment would look just before it.
+    let millis = timeout.as_nanos().div_ceil(1_000_000);
+    let millis = i64::try_from(millis).unwrap_or(i64::MAX).min(i64::from(i32::MAX));
     // SAFETY: MyLatch is ours; the socket is used only if its event is asked for, and is the caller's to keep open for
     // the length of this call.
     let got = unsafe {

@@ -118,12 +118,12 @@ fn lease_lost(grant: &Grant) -> Remark {
     Remark { run_id: grant.run_id, attempt: None, event: "lease_lost", detail }
 }
 
-/// Renews what is due and releases what is owed. True when there is more to do at once.
+/// Renews what is due and releases what is owed, from `from` on (see [`grant::next_due`]). True when there is more to do at once.
 ///
 /// # Errors
 /// XX000 only.
-pub fn tend(ports: &Ports) -> Result<bool, DotError> {
-    let (due, more) = grant::due(BATCH)?;
+pub fn tend(ports: &Ports, from: f64) -> Result<bool, DotError> {
+    let (due, more) = grant::due(BATCH, from)?;
     let (owed, renew): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, is_over)| *is_over);
     let mut lost = Vec::new();
     for (grant, _) in &renew {

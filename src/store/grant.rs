@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::extension::Extension;
 use super::spi;
 use crate::domain::error::DotError;
+use crate::error;
 use crate::pg::object::{self, Use};
 use crate::pg::user::{self, Trust};
 use crate::pg::xact;
@@ -82,22 +83,23 @@ pub struct Grant {
     pub ttl_s: i32,
 }
 
-/// Grants that it is time to look after, the longest due first, each with whether its run is over, or has been in doubt for
+/// Grants that it is time to look after, of those from `from` on (see [`next_due`]), the longest due first, each with whether its run is over, or has been in doubt for
 /// longer than its policy lets it keep a lease; and whether there may be more. Rows that somebody else has locked are left for the next time: nobody's open
 /// transaction may hold the others up.
 ///
 /// # Errors
 /// XX000 only.
-pub fn due(limit: i64) -> Result<(Vec<(Grant, bool)>, bool), DotError> {
+pub fn due(limit: i64, from: f64) -> Result<(Vec<(Grant, bool)>, bool), DotError> {
     let sql = "SELECT g.lease_key, g.run_id, g.ttl_s,
                       r.run_id IS NULL OR r.finished_at IS NOT NULL OR coalesce(q.lease_until <= clock_timestamp(), false)
-               FROM (SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g WHERE g.renew_at <= now()
+               FROM (SELECT g.lease_key, g.run_id, g.ttl_s FROM dot_wrapper.lease_grant g
+                     WHERE g.renew_at <= now() AND g.renew_at >= to_timestamp($2)
                      ORDER BY g.renew_at LIMIT $1 FOR UPDATE SKIP LOCKED) g
                LEFT JOIN LATERAL (SELECT r.run_id, r.finished_at FROM dot_wrapper.dot_run r
                                   WHERE r.run_id = g.run_id OFFSET 0) r ON true
                LEFT JOIN LATERAL (SELECT q.lease_until FROM dot_wrapper.dot_queue q
                                   WHERE q.run_id = g.run_id OFFSET 0) q ON true";
-    let mut found = spi::rows_by_index(sql, &[limit.into()], |row| Ok((read(row)?, spi::need(row, 4)?)))?;
+    let mut found = spi::rows_by_index(sql, &[limit.into(), from.into()], |row| Ok((read(row)?, spi::need(row, 4)?)))?;
     let more = i64::try_from(found.len()).is_ok_and(|found| found >= limit);
     let sql = "SELECT g.lease_key, q.run_id, g.ttl_s
                FROM (SELECT q.run_id FROM dot_wrapper.dot_queue q
@@ -172,21 +174,44 @@ pub fn forget_all(grants: &[(&str, Uuid)]) -> Result<(), DotError> {
     spi::rows_by_index(sql, &[keys.into(), runs.into()], |_| Ok(())).map(drop)
 }
 
-/// How soon the next grant wants renewing or releasing, in milliseconds; `None` when there is none.
+/// When the next grants want something, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Due {
+    /// The first that is to be renewed or released.
+    pub first: Option<f64>,
+    /// The first that a run in doubt gives up.
+    pub given_up: Option<f64>,
+    /// Now.
+    pub now: f64,
+}
+
+impl Due {
+    /// How soon that is, in milliseconds; `None` when there is none.
+    pub fn in_ms(&self) -> Option<f64> {
+        let soonest = self.first.into_iter().chain(self.given_up).min_by(f64::total_cmp)?;
+        Some((soonest - self.now) * 1000.0)
+    }
+}
+
+/// When the next grants want renewing or releasing, of those that want it no sooner than `from`. Before that there may be more of
+/// them that are over, and still in the index while somebody has an old snapshot, than there are grants.
 ///
 /// # Errors
 /// XX000 only.
-pub fn due_in_ms() -> Result<Option<f64>, DotError> {
-    let sql = "SELECT (extract(epoch FROM least(
-                   (SELECT greatest(g.renew_at, 'epoch') FROM dot_wrapper.lease_grant g ORDER BY g.renew_at LIMIT 1),
-                   (SELECT min(q.lease_until)
+pub fn next_due(from: f64) -> Result<Due, DotError> {
+    let sql = "SELECT extract(epoch FROM (SELECT greatest(g.renew_at, 'epoch') FROM dot_wrapper.lease_grant g
+                                          WHERE g.renew_at >= to_timestamp($1) ORDER BY g.renew_at LIMIT 1))::float8,
+                      extract(epoch FROM (SELECT min(q.lease_until)
                     FROM (SELECT q.run_id, q.lease_until FROM dot_wrapper.dot_queue q
                           WHERE q.state = 'in_doubt' AND q.lease_until IS NOT NULL OFFSET 0) q
                     CROSS JOIN LATERAL (SELECT r.lease_key FROM dot_wrapper.dot_run r WHERE r.run_id = q.run_id OFFSET 0) r
                     CROSS JOIN LATERAL (SELECT FROM dot_wrapper.lease_grant g
-                                        WHERE g.lease_key = r.lease_key AND g.run_id = q.run_id OFFSET 0) g)
-               ) - clock_timestamp()) * 1000)::float8";
-    Ok(spi::rows_by_index(sql, &[], |row| row.get::<f64>(1))?.into_iter().next().flatten())
+                                        WHERE g.lease_key = r.lease_key AND g.run_id = q.run_id OFFSET 0) g))::float8,
+                      extract(epoch FROM clock_timestamp())::float8";
+    let read = |row: &pgrx::spi::SpiHeapTupleData<'_>| {
+        Ok(Due { first: row.get(1)?, given_up: row.get(2)?, now: spi::need(row, 3)? })
+    };
+    spi::rows_by_index(sql, &[from.into()], read)?.pop().ok_or_else(|| error::internal("no row"))
 }
 
 /// True when a lease on this key is live: see [`held`].

@@ -21,6 +21,7 @@ pub mod event;
 pub mod extension;
 pub mod foreign;
 pub mod grant;
+pub mod idle;
 pub mod job;
 pub mod job_link;
 pub mod ledger;

@@ -120,13 +120,13 @@ impl Worker<'_> {
             self.look = true;
             self.jobs.notice();
             self.sealing.notice();
-            self.tending.by(TEND_NEW);
+            self.tending.notice(TEND_NEW);
         }
         // Before the claim, so that what becomes a run goes out in the same turn.
         if self.jobs.step(self.context)? {
             self.look = true;
             self.sealing.notice();
-            self.tending.by(TEND_NEW);
+            self.tending.notice(TEND_NEW);
         }
         self.look |= self.look_at.take_if(|at| Instant::now() >= *at).is_some();
         if self.claiming.is_due() {
@@ -312,8 +312,14 @@ impl Worker<'_> {
 
     /// Looks after what has to be looked at from time to time.
     fn tend(&mut self) -> Result<(), Trouble> {
-        let found = self.tending.step(self.context)?;
+        let is_idle = !self.look && self.calls.in_flight() == 0;
+        let found = self.tending.step(self.context, is_idle)?;
         self.doubts |= found.doubts;
+        self.look |= found.seen.runs;
+        if found.seen.unsealed {
+            self.sealing.notice();
+            self.jobs.notice();
+        }
         // A restored dump brings attempts of workers that never were here.
         self.recovery.pending |= found.orphans;
         Ok(())
@@ -366,12 +372,12 @@ impl Worker<'_> {
         }
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
         if woken.timeout {
-            self.look = true;
+            // What nobody has told of, as after COMMIT PREPARED, is found by the tending.
+            self.look |= !self.tending.is_due();
             self.jobs.poll(guc::poll_interval());
         }
-        // Or what nobody has told of, as after COMMIT PREPARED. A latch alone says nothing: timers of the last transaction
-        // set it, too, and a seal for each of them would set the next.
-        if self.context.has_unsealed() || woken.readable || timeout >= guc::poll_interval() {
+        // A latch alone says nothing: timers of the last transaction set it, too, and a seal for each of them would set the next.
+        if self.context.has_unsealed() || woken.readable {
             self.sealing.notice();
         }
     }

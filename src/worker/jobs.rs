@@ -23,6 +23,8 @@ pub struct Jobs {
     /// Not before.
     rested_at: Instant,
     retry: Retry,
+    /// There is a source, as far as is known.
+    is_set_up: bool,
     /// The last complaint in the log.
     said: Option<String>,
 }
@@ -36,6 +38,7 @@ impl Jobs {
             looked_at: now,
             rested_at: now,
             retry: Retry::new("looking at the job queue"),
+            is_set_up: true,
             said: None,
         }
     }
@@ -45,9 +48,10 @@ impl Jobs {
         self.look_by(self.rested_at);
     }
 
-    /// Nobody has told of anything for a while: there may be jobs all the same.
+    /// Nobody has told of anything for a while: there may be jobs all the same, where there is a table of them. Who makes it known
+    /// tells.
     pub fn poll(&mut self, interval: Duration) {
-        if self.looked_at.elapsed() >= interval / 2 {
+        if self.is_set_up && self.looked_at.elapsed() >= interval / 2 {
             self.notice();
         }
     }
@@ -79,6 +83,7 @@ impl Jobs {
     fn done(&mut self, looked: Looked) -> bool {
         let now = Instant::now();
         self.looked_at = now;
+        self.is_set_up = looked.is_set_up;
         let works = looked.is_set_up && looked.trouble.is_none();
         self.rested_at = now + if works { PAUSE } else { LONG_PAUSE };
         self.look_at = looked.again.map(|again| now + again.max(PAUSE));

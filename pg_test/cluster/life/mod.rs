@@ -7,6 +7,7 @@ mod bind;
 mod counters;
 mod database;
 mod extension;
+mod idle;
 mod late;
 mod settings;
 mod shutdown;
