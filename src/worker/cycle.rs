@@ -32,6 +32,9 @@ const TEND_NEW: Duration = Duration::from_secs(3);
 const OPEN_FOR: Duration = Duration::from_millis(900);
 /// How old that sight may be before it is renewed, while calls wait for their connections.
 const LOOK_AGAIN: Duration = Duration::from_millis(400);
+/// The catalogue's counters are moved no more often than this: while somebody has an old snapshot, each move leaves rows behind
+/// that all who look a tool up have to pass.
+const PAY_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker whose predecessor died takes up one run at a time, unless it has seen the end of the queue before.
 const CAREFUL: Duration = Duration::from_secs(30);
 
@@ -56,6 +59,7 @@ pub fn run(context: &Context) -> Ended {
         doubts: true,
         // A worker before this one may have left something to count.
         pay_at: Some(now),
+        paid_at: None,
         collecting: Retry::new("recording results"),
         claiming: Retry::new("claiming"),
         tending: Tending::start(),
@@ -93,6 +97,7 @@ struct Worker<'a> {
     doubts: bool,
     /// When the catalogue's counters are to be moved; `None` when nothing is owed.
     pay_at: Option<Instant>,
+    paid_at: Option<Instant>,
     collecting: Retry,
     claiming: Retry,
     tending: Tending,
@@ -155,6 +160,7 @@ impl Worker<'_> {
     /// and what was out is in doubt.
     fn leave(&mut self) -> Result<Duration, Trouble> {
         if self.calls.in_flight() == 0 {
+            self.pay_at = self.pay_at.map(|_| Instant::now());
             let outcome = self.pay();
             self.paying.note(outcome)?;
             self.sealing.finish(self.context)?;
@@ -178,7 +184,7 @@ impl Worker<'_> {
 
     fn collect(&mut self) -> Result<(), Trouble> {
         if self.calls.collect(self.context, &mut self.memory)? {
-            self.pay_at.get_or_insert_with(Instant::now);
+            self.owe();
             self.look = true;
             self.jobs.notice();
             self.sealing.notice();
@@ -193,7 +199,7 @@ impl Worker<'_> {
             self.careful_until = Some(Instant::now() + CAREFUL);
         }
         if found.lost > 0 {
-            self.pay_at.get_or_insert_with(Instant::now);
+            self.owe();
         }
         self.jobs.notice();
         self.sealing.notice();
@@ -325,11 +331,17 @@ impl Worker<'_> {
         Ok(())
     }
 
+    /// The catalogue's counters are behind.
+    fn owe(&mut self) {
+        let (now, paid_at) = (Instant::now(), self.paid_at);
+        self.pay_at.get_or_insert_with(|| paid_at.map_or(now, |at| now.max(at + PAY_EVERY)));
+    }
+
     /// Moves the catalogue's counters. A failure is the catalogue owner's affair; the debt stays until it is paid.
     fn pay(&mut self) -> Result<(), Trouble> {
         if self.pay_at.is_some_and(|at| Instant::now() >= at) {
             turn::transaction(self.context, c"counting executions", usage::pay)?;
-            self.pay_at = None;
+            (self.pay_at, self.paid_at) = (None, Some(Instant::now()));
         }
         Ok(())
     }
