@@ -22,6 +22,31 @@ mod tests {
         assert_eq!(usage::collect().unwrap().len(), 0);
     }
 
+    /// Entries of the index by renewal that this transaction has read.
+    fn entries_read() -> i64 {
+        let sql = "SELECT pg_stat_get_xact_tuples_returned('dot_wrapper.lease_grant_renew'::regclass)";
+        Spi::get_one(sql).unwrap().unwrap()
+    }
+
+    #[pg_test]
+    fn grants_that_are_over_are_not_read_again_where_nothing_was_due_before() {
+        alone();
+        // What a snapshot keeps: the rows are gone, and their entries are not.
+        run("INSERT INTO dot_wrapper.lease_grant (lease_key, run_id, fencing_token, ttl_s, expires_at, renew_at)
+             SELECT 'k' || n, gen_random_uuid(), n, 60, now(), now() - interval '1 h' + n * interval '1 ms' FROM generate_series(1, 1000) n;
+             DELETE FROM dot_wrapper.lease_grant WHERE lease_key <> 'k1000'");
+        let before = entries_read();
+        let due = grant::next_due(f64::NEG_INFINITY).unwrap();
+        assert!(due.in_ms().unwrap() < 0.0, "{due:?}");
+        let whole = entries_read();
+        assert!(whole - before >= 999, "{before} and {whole}");
+        let from = due.first.unwrap() - 0.001;
+        assert_eq!(grant::next_due(from).map(|due| due.first), Ok(due.first));
+        assert_eq!(grant::due(10, from).unwrap().0.len(), 1);
+        assert!(entries_read() - whole <= 10, "{} and {whole}", entries_read());
+        assert_eq!(grant::next_due(due.now).map(|due| due.first), Ok(None));
+    }
+
     #[pg_test]
     fn a_row_of_another_shape_is_a_defect_of_ours_and_says_where() {
         alone();
