@@ -22,7 +22,7 @@ pub enum Point {
     RequestBegun,
     /// `fn_dot_run` has written all it writes.
     RequestBeforeReturn,
-    /// A request is committed and its worker woken; what else the transaction has changed is not told yet.
+    /// What is to wake somebody is committed; what the transaction has changed is not told yet, and nobody is woken.
     CommittedNotTold,
     /// The worker knows its extension, and has looked for nothing to claim yet.
     ClaimBegun,

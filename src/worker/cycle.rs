@@ -54,6 +54,7 @@ pub fn run(context: &Context) -> Ended {
         rest,
         careful_until: None,
         look: true,
+        quiet: false,
         look_at: None,
         open_at: None,
         doubts: true,
@@ -89,6 +90,8 @@ struct Worker<'a> {
     careful_until: Option<Instant>,
     /// There may be something to claim.
     look: bool,
+    /// The last wait was to its end: nobody has told of anything.
+    quiet: bool,
     /// When the next run that waits for its time may be claimed.
     look_at: Option<Instant>,
     /// When the toggle was last seen on.
@@ -318,8 +321,7 @@ impl Worker<'_> {
 
     /// Looks after what has to be looked at from time to time.
     fn tend(&mut self) -> Result<(), Trouble> {
-        let is_idle = !self.look && self.calls.in_flight() == 0;
-        let found = self.tending.step(self.context, is_idle)?;
+        let found = self.tending.step(self.context, self.quiet && !self.look)?;
         self.doubts |= found.doubts;
         self.look |= found.seen.runs;
         if found.seen.unsealed {
@@ -383,7 +385,8 @@ impl Worker<'_> {
             self.rest.begin();
         }
         let woken = latch::wait(Some(self.calls.descriptor()), timeout);
-        if woken.timeout {
+        self.quiet = woken.timeout;
+        if self.quiet {
             // What nobody has told of, as after COMMIT PREPARED, is found by the tending.
             self.look |= !self.tending.is_due();
             self.jobs.poll(guc::poll_interval());

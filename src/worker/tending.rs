@@ -100,8 +100,8 @@ impl Tending {
         self.retry.wait(self.at, now)
     }
 
-    /// Does what is due. `is_idle`: nobody has told of anything.
-    pub fn step(&mut self, context: &Context, is_idle: bool) -> Result<Found, Trouble> {
+    /// Does what is due. `is_quiet`: nobody has told of anything, be there calls that are out or not.
+    pub fn step(&mut self, context: &Context, is_quiet: bool) -> Result<Found, Trouble> {
         if mirror::has_missed() {
             self.by(TEND_EVERY);
         }
@@ -110,7 +110,7 @@ impl Tending {
         }
         let now = Instant::now();
         let mut found = Found::default();
-        let outcome = self.tend(context, now, is_idle).map(|looked| found = looked);
+        let outcome = self.tend(context, now, is_quiet).map(|looked| found = looked);
         self.retry.note(outcome)?;
         self.has_news |= found.seen.runs || found.seen.unsealed;
         let is_time = self.caught_up_at.is_none_or(|at| now >= at + guc::poll_interval());
@@ -121,7 +121,7 @@ impl Tending {
         Ok(found)
     }
 
-    fn tend(&mut self, context: &Context, now: Instant, is_idle: bool) -> Result<Found, Trouble> {
+    fn tend(&mut self, context: &Context, now: Instant, is_quiet: bool) -> Result<Found, Trouble> {
         let (poll, worker) = (guc::poll_interval(), context.identity);
         let is_whole = now >= self.whole_at;
         let from = if is_whole { f64::NEG_INFINITY } else { self.from };
@@ -129,8 +129,8 @@ impl Tending {
             if !extension::instance(session::system_identifier())?.is_here {
                 return Ok(None);
             }
-            let mut tended = grants(from)?;
-            tended.due = turn::sooner(tended.due.map(|due| due.as_secs_f64() * 1000.0), queue::due_in_ms()?);
+            let (mut tended, due_in_ms) = grants(from)?;
+            tended.due = turn::sooner(due_in_ms, queue::due_in_ms()?);
             let found = &mut tended.found;
             if is_whole {
                 let begun = Instant::now();
@@ -138,7 +138,7 @@ impl Tending {
                 tended.cost += begun.elapsed();
             }
             found.doubts = attempt::has_doubts()?;
-            if is_idle {
+            if is_quiet {
                 found.seen = idle::look()?;
             }
             Ok(Some(tended))
@@ -171,8 +171,8 @@ impl Tending {
     }
 }
 
-/// Does what is due of the grants that want something no sooner than `from`.
-fn grants(from: f64) -> Result<Tended, DotError> {
+/// Does what is due of the grants that want something no sooner than `from`; and how soon the next one does, in milliseconds.
+fn grants(from: f64) -> Result<(Tended, Option<f64>), DotError> {
     let begun = Instant::now();
     let before = grant::next_due(from)?;
     let cost = begun.elapsed();
@@ -186,5 +186,5 @@ fn grants(from: f64) -> Result<Tended, DotError> {
         more = leases::tend(&port::load()?, from)?;
         after = grant::next_due(from)?;
     }
-    Ok(Tended { found: Found::default(), more, due: turn::sooner(after.in_ms(), None), from, cost })
+    Ok((Tended { found: Found::default(), more, due: None, from, cost }, after.in_ms()))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Bench, until};
+use crate::harness::{Bench, Reply, until};
 
 #[test]
 fn a_worker_without_work_has_one_transaction_in_a_poll_interval() {
@@ -25,4 +25,21 @@ fn a_worker_without_work_has_one_transaction_in_a_poll_interval() {
     let after = count();
     // Four polls, and what the machine is late with.
     assert!((2..=5).contains(&(after - before)), "{} transactions in 8 s", after - before);
+}
+
+#[test]
+fn what_nobody_tells_of_is_found_while_a_call_is_out() {
+    let bench = Bench::own(&["dot_wrapper.poll_interval = 1s", "max_prepared_transactions = 5"]);
+    bench.agent.reply(Reply::Hold);
+    let held = bench.apply("DOT-1");
+    let request = bench.agent.wait_for(1).remove(0);
+    bench.agent.reply(Reply::succeeded());
+    // What follows the request comes to its end: then only the call is out.
+    std::thread::sleep(Duration::from_secs(5));
+    bench.exec("BEGIN; SELECT fn_dot_run('DOT-2', 'apply'); PREPARE TRANSACTION 'two'");
+    bench.exec("COMMIT PREPARED 'two'");
+    let other = "SELECT run_status FROM dot_wrapper.dot_run WHERE code = 'DOT-2'";
+    until("it is found", || (bench.one::<String>(other, &[]) == "succeeded").then_some(()));
+    bench.agent.release(&request, Reply::succeeded());
+    bench.until(&held, "succeeded");
 }
